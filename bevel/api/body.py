@@ -1,0 +1,98 @@
+"""Tracing the functions that control-flow ops hold, with the state cells they touch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bevel.api.flat import Output, as_handle, rewrap
+from bevel.core.aval import Aval, aval_of
+from bevel.core.graph import Graph, GraphBuilder, Var
+from bevel.core.handle import Handle, fresh_tag, wrap
+from bevel.core.interpreter import state
+from bevel.core.ref import Cell, Scope
+
+
+class Body:
+    """A user function as a graph.
+
+    Inputs: captured values, then `handles`, then the contents of `carried` cells. Results: those of the
+    function, then what it leaves in the `forced` cells. `changed` are all cells it wrote.
+    """
+
+    __slots__ = ("carried", "changed", "consts", "forced_tags", "graph", "output")
+
+    def __init__(
+        self,
+        what: str,
+        fun: Callable[..., Any],
+        handles: Sequence[Handle],
+        carried: Sequence[Cell] = (),
+        forced: Sequence[Cell] = (),
+    ):
+        builder = GraphBuilder(state.current, what)
+        inputs = [builder.input(aval_of(h._v)) for h in handles]
+        cell_inputs: dict[Cell, Any] = {}
+        wanted = set(carried)
+
+        def lift(cell: Cell, content: Any) -> Any:
+            if cell not in wanted:
+                return content
+            tracer = cell_inputs[cell] = builder.input(aval_of(content._v))
+            return wrap(tracer, fresh_tag(content._tag))
+
+        self.carried = list(carried)
+        self.output = Output()
+        with builder, Scope(what, lift) as scope:
+            for cell in carried:
+                scope.capture(cell)
+            result = fun(*rewrap(inputs, [h._tag for h in handles]))
+            outs = self.output.flatten(result, what)
+            left = [as_handle(c._read(), f"the content of a cell in {what}") for c in forced]
+            self.forced_tags = [h._tag for h in left]
+        self.changed = list(scope.changed())
+        self.graph, self.consts = builder.finish(
+            [*inputs, *[cell_inputs[c] for c in carried]], [*outs, *[h._v for h in left]]
+        )
+
+    @property
+    def out_avals(self) -> list[Aval]:
+        """Types of the function's own results."""
+        return self.graph.out_avals[: len(self.output.tags)]
+
+
+def body_with_state(what: str, fun: Callable[..., Any], handles: Sequence[Handle]) -> Body:
+    """A body whose written cells are all carried in and out."""
+    body = Body(what, fun, handles)
+    while set(body.changed) - set(body.carried):
+        cells = [*body.carried, *[c for c in body.changed if c not in body.carried]]
+        body = Body(what, fun, handles, cells, cells)
+    return body
+
+
+def bodies_with_state(what: str, funs: Sequence[Callable[..., Any]], handles: Sequence[Handle]) -> list[Body]:
+    """Bodies over the same inputs that all return the contents of every cell any of them writes."""
+    forced: list[Cell] = []
+    while True:
+        bodies = [Body(what, f, handles, forced=forced) for f in funs]
+        new = [c for b in bodies for c in b.changed if c not in forced]
+        if not new:
+            return bodies
+        forced += list(dict.fromkeys(new))
+
+
+def unify_captured(bodies: Sequence[Body]) -> tuple[list[Any], list[Graph]]:
+    """The captured values of all bodies without repeats, and graphs that take all of them first."""
+    slots: dict[int, int] = {}
+    values: list[Any] = []
+    for b in bodies:
+        for c in b.consts:
+            if id(c) not in slots:
+                slots[id(c)] = len(values)
+                values.append(c)
+    graphs = []
+    for b in bodies:
+        own = {slots[id(c)]: v for c, v in zip(b.consts, b.graph.inputs, strict=False)}
+        first = [own.get(i) or Var(aval_of(c)) for i, c in enumerate(values)]
+        graphs.append(Graph(first + b.graph.inputs[len(b.consts) :], b.graph.eqns, b.graph.outputs))
+    return values, graphs

@@ -1,0 +1,547 @@
+"""`grad` and its family: forward and reverse derivatives of functions over pytrees and modules."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bevel.api.flat import Output, argument_name, as_handle, cells_of, name_of, normalize_argnums, rewrap
+from bevel.api.vmap import vmap
+from bevel.core import dtypes, tree
+from bevel.core.aval import aval_of
+from bevel.core.errors import ParamMutationError
+from bevel.core.handle import Handle, fresh_tag, wrap
+from bevel.core.ref import Cell, Scope, write_back
+from bevel.core.source import user_source, where
+from bevel.ops import convert, reshape, transpose, zeros
+from bevel.ops import slice as slice_
+from bevel.transforms import jvp as flat_jvp
+from bevel.transforms import linearize as flat
+
+
+def _guard(cells: set[Cell], what: str) -> Callable[[Cell], None]:
+    def guard(cell: Cell) -> None:
+        if cell in cells:
+            raise ParamMutationError(
+                f"a parameter is written while {what} differentiates it, at {where(user_source())}.\n"
+                "Why: the derivative would be that of the value before the write, and the update would be "
+                "applied inside the differentiated function.\n"
+                "Write instead: loss, grads = bv.value_and_grad(loss_fn)(model), then optimizer.update(grads) "
+                "with optimizer = nn.Optimizer(model, optim.adam(1e-3))."
+            )
+
+    return guard
+
+
+class Wrt:
+    """The arguments a function is differentiated in: array leaves, and cells of modules among them."""
+
+    def __init__(self, what: str, fun: Callable[..., Any], args: tuple, argnums: Sequence[int]):
+        self.what = what
+        self.args = args
+        self.argnums = argnums
+        self.trees = []
+        self.handles: list[Handle] = []
+        cells: dict[Cell, None] = {}
+        for n in argnums:
+            leaves, treedef = tree.flatten(args[n])
+            places: list[Any] = []
+            for leaf in leaves:
+                inside = None if isinstance(leaf, Handle) else cells_of(leaf)
+                if inside is None:
+                    places.append(len(self.handles))
+                    self.handles.append(as_handle(leaf, f"{what}: {argument_name(fun, n)}"))
+                else:
+                    chosen = [leaf] if isinstance(leaf, Cell) else [c for c in inside if c.differentiable]
+                    cells.update(dict.fromkeys(chosen))
+                    places.append((leaf, chosen))
+            self.trees.append((n, treedef, places))
+        self.cells = list(cells)
+
+    def primals(self) -> list[Handle]:
+        return [*self.handles, *[as_handle(c._read(), f"{self.what}: a parameter") for c in self.cells]]
+
+    def run(self, fun: Callable[..., Any], values: Sequence[Any], kwargs: dict[str, Any], scope: Scope) -> Any:
+        """Call the user's function with these values in place of the differentiated ones."""
+        handles = rewrap(values[: len(self.handles)], [h._tag for h in self.handles])
+        args = list(self.args)
+        for n, treedef, places in self.trees:
+            leaves = [handles[p] if type(p) is int else p[0] for p in places]
+            args[n] = tree.unflatten(treedef, leaves)
+        with scope:
+            for cell, value in zip(self.cells, values[len(self.handles) :], strict=True):
+                scope.capture(cell)
+                content = wrap(value, fresh_tag(cell._content._tag))
+                cell._content = scope.lifted[cell] = content
+            return fun(*args, **kwargs)
+
+    def collect(self, results: Sequence[Any]) -> list[Any]:
+        """One tree a differentiated argument, from results per primal."""
+        n = len(self.handles)
+        by_cell = dict(zip(self.cells, results[n:], strict=True))
+        out = []
+        for _, treedef, places in self.trees:
+            leaves: list[Any] = []
+            for p in places:
+                if type(p) is int:
+                    leaves.append(results[p])
+                elif isinstance(p[0], Cell):
+                    leaves.append(by_cell[p[0]])
+                else:
+                    leaves.append(p[0].__bevel_state__({c: by_cell[c] for c in p[1]}))
+            out.append(tree.unflatten(treedef, leaves))
+        return out
+
+
+class Flat:
+    """A user function over the differentiated values, with its effect on cells as extra results."""
+
+    def __init__(self, what: str, fun, args, kwargs, argnums, has_aux: bool):
+        self.what = what
+        self.fun = fun
+        self.kwargs = kwargs
+        self.has_aux = has_aux
+        self.wrt = Wrt(what, fun, args, argnums)
+        self.out = Output()
+        self.aux = Output()
+        self.changed: dict[Cell, Any] = {}
+
+    def __call__(self, *values: Any) -> list[Any]:
+        scope = Scope(self.what, guard=_guard(set(self.wrt.cells), self.what))
+        result = self.wrt.run(self.fun, values, self.kwargs, scope)
+        aux: Any = None
+        if self.has_aux:
+            if not (isinstance(result, tuple) and len(result) == 2):
+                raise TypeError(
+                    f"{self.what}: with has_aux=True the function returns a pair (result, auxiliary data), "
+                    f"but it returned {type(result).__name__}.\nWrite instead: `return loss, aux`."
+                )
+            result, aux = result
+        outs = self.out.flatten(result, self.what)
+        aux_outs = self.aux.flatten(aux, self.what)
+        self.changed = scope.changed()
+        contents = [as_handle(c, "the content of a cell")._v for c in self.changed.values()]
+        return [*outs, *aux_outs, *contents]
+
+    def finish(self, values: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
+        """Write cells; the result, the auxiliary data, and the values of the result."""
+        n, m = len(self.out.tags), len(self.aux.tags)
+        rest = values[n + m :]
+        write_back(
+            {c: wrap(v, fresh_tag(h._tag)) for (c, h), v in zip(self.changed.items(), rest, strict=True)}
+        )
+        return self.out.unflatten(values[:n]), self.aux.unflatten(values[n : n + m]), list(values[:n])
+
+
+def _check_grad_input(handles: Sequence[Handle], what: str, holomorphic: bool, allow_int: bool) -> None:
+    for h in handles:
+        dtype = aval_of(h._v).dtype
+        if holomorphic and not dtypes.is_complex(dtype):
+            raise TypeError(f"{what}: holomorphic=True needs complex inputs, got {dtype.name}; convert them first")
+        if not dtypes.is_inexact(dtype) and not allow_int:
+            raise TypeError(
+                f"{what}: the input has dtype {dtype.name}, and only floating and complex numbers have derivatives.\n"
+                f"Write instead: pass a float (x.astype(bnp.float32), 1.0 for 1), choose other argnums, "
+                "or allow_int=True to get zeros."
+            )
+
+
+def _check_scalar(values: Sequence[Any], what: str, holomorphic: bool) -> None:
+    if len(values) != 1 or values[0].ndim != 0:
+        shapes = [tuple(v.shape) for v in values]
+        raise TypeError(
+            f"{what}: the function must return one scalar, but its results have the shapes {shapes}.\n"
+            "Why: the gradient is the derivative of a number.\n"
+            "Write instead: return loss.sum() or loss.mean(), `return loss, aux` with has_aux=True, or use bv.jacrev."
+        )
+    dtype = aval_of(values[0]).dtype
+    if dtypes.is_complex(dtype) and not holomorphic or not dtypes.is_inexact(dtype):
+        raise TypeError(
+            f"{what}: the function returned {dtype.name}; a gradient needs a real floating result"
+            + (" (or holomorphic=True)." if dtypes.is_complex(dtype) else ".\nWrite instead: make the loss a float.")
+        )
+
+
+def _grads(flat_fn: Flat, primals: Sequence[Handle], found: Sequence[Any]) -> list[Any]:
+    """Handles on gradients; zero where there is none (float0-like int zeros for integers)."""
+    out = []
+    for h, g in zip(primals, found, strict=True):
+        aval = aval_of(h._v)
+        out.append(wrap(zeros(aval) if g is None else g, h._tag if dtypes.is_inexact(aval.dtype) else None))
+    return out
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """A function that returns `(fun(...), gradient)`.
+
+    Args:
+        fun: returns a scalar, or `(scalar, aux)` with `has_aux`.
+        argnums: the argument(s) to differentiate: pytrees of floating arrays, or modules, for which the
+            gradient is in their `Param`s and comes as a state (`nn.State`).
+        has_aux: `fun` returns auxiliary data besides; then the first result is `(value, aux)`.
+        holomorphic: `fun` is complex-analytic.
+        allow_int: integer inputs are allowed and have zero gradients.
+
+    Raises:
+        TypeError: the result is no scalar, or an input has no derivative.
+        errors.ParamMutationError: a differentiated parameter is written inside.
+
+    >>> import bevel as bv
+    >>> value, slope = bv.value_and_grad(lambda x: x**2)(3.0)
+    >>> float(value), float(slope)
+    (9.0, 6.0)
+    """
+    what = f"grad of {name_of(fun)}"
+
+    @functools.wraps(fun)
+    def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
+        numbers = normalize_argnums(argnums, len(args), what)
+        flat_fn = Flat(what, fun, args, kwargs, numbers, has_aux)
+        primals = flat_fn.wrt.primals()
+        _check_grad_input(primals, what, holomorphic, allow_int)
+        values, lin = flat.linearize(flat_fn, [h._v for h in primals], what=what)
+        result, aux, outs = flat_fn.finish(values)
+        _check_scalar(outs, what, holomorphic)
+        one = np.ones((), aval_of(outs[0]).dtype)
+        found = lin.transpose([one] + [None] * (len(values) - 1))
+        trees = flat_fn.wrt.collect(_grads(flat_fn, primals, found))
+        grads = trees[0] if isinstance(argnums, int) else tuple(trees)
+        return ((result, aux), grads) if has_aux else (result, grads)
+
+    return value_and_grad_of
+
+
+def grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable[..., Any]:
+    """A function that returns the gradient of `fun`; arguments as for `value_and_grad`.
+
+    With `has_aux` it returns `(gradient, aux)`.
+
+    >>> import bevel as bv
+    >>> float(bv.grad(bv.grad(lambda x: x**3))(2.0))
+    12.0
+    """
+    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
+
+    @functools.wraps(fun)
+    def grad_of(*args: Any, **kwargs: Any) -> Any:
+        value, grads = both(*args, **kwargs)
+        return (grads, value[1]) if has_aux else grads
+
+    return grad_of
+
+
+def _check_like(what: str, name: str, given: Any, treedef: Any, primals: Sequence[Handle]) -> list[Any]:
+    """Values of tangents or cotangents after a check of structure, shapes and dtypes."""
+    leaves, structure = tree.flatten(given)
+    if structure != treedef:
+        raise TypeError(
+            f"{what}: the {name}s have the structure {structure}, but it must be that of the values, {treedef}"
+        )
+    out = []
+    for leaf, p in zip(leaves, primals, strict=True):
+        aval = aval_of(p._v)
+        h = as_handle(leaf, f"{what}: a {name}")
+        found = aval_of(h._v)
+        if not dtypes.is_inexact(aval.dtype):
+            out.append(None)
+            continue
+        if h._tag is not None and found.dtype != aval.dtype:
+            h = wrap(convert(h._v, dtype=aval.dtype))
+            found = aval_of(h._v)
+        if found != aval:
+            raise TypeError(
+                f"{what}: a {name} is {found}, but its value is {aval}; a {name} has the shape and dtype of the value"
+            )
+        out.append(h._v)
+    return out
+
+
+def _handles(what: str, values: Any) -> tuple[list[Handle], Any]:
+    leaves, treedef = tree.flatten(values)
+    return [as_handle(x, f"an argument of {what}") for x in leaves], treedef
+
+
+def _check_tuple(what: str, name: str, value: Any) -> None:
+    if not isinstance(value, tuple | list):
+        raise TypeError(
+            f"{what}: {name} must be a tuple with one entry per argument, got {type(value).__name__}; write ({name[:-1]},)"
+        )
+
+
+def _tangent_handles(primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+    return [zeros(aval_of(p)) if t is None else t for p, t in zip(primals, tangents, strict=True)]
+
+
+def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+    """`(fun(*primals), its derivative along tangents)`: forward mode.
+
+    Args:
+        fun: over pytrees of arrays.
+        primals, tangents: tuples of the same structure, shapes and dtypes, an entry per argument.
+        has_aux: `fun` returns `(result, aux)`; aux is returned third.
+
+    Raises:
+        TypeError: tangents do not match the primals.
+
+    >>> import bevel as bv
+    >>> y, t = bv.jvp(lambda x: x**2, (3.0,), (1.0,))
+    >>> float(t)
+    6.0
+    """
+    what = f"jvp of {name_of(fun)}"
+    _check_tuple(what, "primals", primals)
+    _check_tuple(what, "tangents", tangents)
+    flat_fn = Flat(what, fun, tuple(primals), {}, tuple(range(len(primals))), has_aux)
+    handles = flat_fn.wrt.primals()
+    in_tree = tree.structure(tuple(primals))
+    ts = _check_like(what, "tangent", tuple(tangents), in_tree, handles)
+    outs, touts = flat_jvp.jvp(flat_fn, [h._v for h in handles], ts, what)
+    result, aux, values = flat_fn.finish(outs)
+    out_t = flat_fn.out.unflatten(_tangent_handles(values, touts[: len(values)]))
+    return (result, out_t, aux) if has_aux else (result, out_t)
+
+
+def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """`(fun(*primals), map)`, where `map(*tangents)` is the derivative there; `fun` runs once.
+
+    >>> import bevel as bv
+    >>> y, f_lin = bv.linearize(lambda x: x**2, 3.0)
+    >>> float(f_lin(1.0)), float(f_lin(2.0))
+    (6.0, 12.0)
+    """
+    what = f"linearize of {name_of(fun)}"
+    flat_fn = Flat(what, fun, primals, {}, tuple(range(len(primals))), has_aux)
+    handles = flat_fn.wrt.primals()
+    in_tree = tree.structure(primals)
+    outs, lin = flat.linearize(flat_fn, [h._v for h in handles], what=what)
+    result, aux, values = flat_fn.finish(outs)
+    treedef, tags = flat_fn.out.treedef, flat_fn.out.tags
+
+    def f_lin(*tangents: Any) -> Any:
+        ts = _check_like(what, "tangent", tangents, in_tree, handles)
+        ts = [zeros(aval_of(h._v)) if t is None else t for t, h in zip(ts, handles, strict=True)]
+        touts = lin.forward(ts)[: len(values)]
+        return tree.unflatten(treedef, rewrap(_tangent_handles(values, touts), tags))
+
+    return (result, f_lin, aux) if has_aux else (result, f_lin)
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """`(fun(*primals), pullback)`, where `pullback(ct)` is a tuple of cotangents, one per argument.
+
+    With `has_aux`, `fun` returns `(result, aux)` and aux is returned third.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> y, pull = bv.vjp(bnp.sin, 0.0)
+    >>> float(pull(2.0)[0])
+    2.0
+    """
+    what = f"vjp of {name_of(fun)}"
+    flat_fn = Flat(what, fun, primals, {}, tuple(range(len(primals))), has_aux)
+    handles = flat_fn.wrt.primals()
+    outs, lin = flat.linearize(flat_fn, [h._v for h in handles], what=what)
+    result, aux, values = flat_fn.finish(outs)
+    treedef = flat_fn.out.treedef
+    out_handles = [wrap(v) for v in values]
+
+    def pullback(ct: Any) -> tuple:
+        cts = _check_like(what, "cotangent", ct, treedef, out_handles)
+        found = lin.transpose([*cts, *[None] * (len(outs) - len(cts))])
+        return tuple(flat_fn.wrt.collect(_grads(flat_fn, handles, found)))
+
+    return (result, pullback, aux) if has_aux else (result, pullback)
+
+
+def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], tuple]:
+    """The transpose of a function that is linear in all its arguments.
+
+    `primals` give shapes and dtypes only (arrays or `ShapeDtypeStruct`s).
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> t = bv.linear_transpose(lambda x: 3 * x, bnp.float32(0))
+    >>> float(t(2.0)[0])
+    6.0
+    """
+    what = f"linear_transpose of {name_of(fun)}"
+    leaves, treedef = tree.flatten(primals)
+    avals = [aval_of(x._v if isinstance(x, Handle) else x) if hasattr(x, "shape") else None for x in leaves]
+    avals = [aval_of(as_handle(x, what)._v) if a is None else a for x, a in zip(leaves, avals, strict=True)]
+    out = Output()
+
+    def fn(*values: Any) -> list[Any]:
+        args = tree.unflatten(treedef, [wrap(v) for v in values])
+        return out.flatten(fun(*args), what)
+
+    graph, residuals = flat.record_linear(fn, avals)
+    out_handles = [wrap(zeros(v.aval)) for v in graph.outputs]
+
+    def transposed(ct: Any) -> tuple:
+        cts = _check_like(what, "cotangent", ct, out.treedef, out_handles)
+        found = flat.backward(graph, residuals, cts)
+        return tree.unflatten(treedef, [wrap(zeros(a) if c is None else c) for c, a in zip(found, avals, strict=True)])
+
+    return transposed
+
+
+# -- jacobians -------------------------------------------------------------------------------------
+
+
+def _basis(treedef: Any, handles: Sequence[Handle]) -> Any:
+    """A tree whose leaves stack the unit vectors of the whole flat space along a new axis 0."""
+    total = sum(aval_of(h._v).size for h in handles)
+    leaves, start = [], 0
+    for h in handles:
+        aval = aval_of(h._v)
+        block = np.zeros((total, aval.size), aval.dtype)
+        block[start + np.arange(aval.size), np.arange(aval.size)] = 1
+        leaves.append(wrap(block.reshape(total, *aval.shape)))
+        start += aval.size
+    return tree.unflatten(treedef, leaves)
+
+
+def _split_leading(x: Handle, like: Sequence[Handle]) -> list[Any]:
+    """Cut axis 0 into the sizes of `like` and give each part their shape."""
+    from_v, start, parts = x._v, 0, []
+    rest = tuple(from_v.shape[1:])
+    for h in like:
+        aval = aval_of(h._v)
+        parts.append(wrap(reshape(_rows(from_v, start, aval.size), shape=(*aval.shape, *rest))))
+        start += aval.size
+    return parts
+
+
+def _rows(v: Any, start: int, n: int) -> Any:
+    rest = tuple(v.shape[1:])
+    return slice_(v, start=(start, *[0] * len(rest)), limit=(start + n, *rest), strides=None)
+
+
+def _move_leading_last(x: Handle, like: Handle) -> Any:
+    """(size of like, *shape) -> (*shape, *shape of like)."""
+    v = x._v
+    shape = tuple(v.shape[1:])
+    moved = transpose(v, permutation=(*range(1, len(shape) + 1), 0))
+    return wrap(reshape(moved, shape=(*shape, *aval_of(like._v).shape)))
+
+
+def jacfwd(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable[..., Any]:
+    """The Jacobian by forward mode: one pass per input element. Best for few inputs.
+
+    The result has the structure of `fun`'s result with, in place of each leaf, the structure of the
+    argument; shapes are (*result shape, *argument shape).
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> bv.jacfwd(lambda x: x**2)(bnp.array([1., 2.]))
+    Array([[2., 0.],
+           [0., 4.]], dtype=float32)
+    """
+    what = f"jacfwd of {name_of(fun)}"
+
+    @functools.wraps(fun)
+    def jacobian(*args: Any, **kwargs: Any) -> Any:
+        numbers = normalize_argnums(argnums, len(args), what)
+        chosen = tuple(args[n] for n in numbers)
+        handles, in_tree = _handles(what, chosen)
+        _check_grad_input(handles, what, holomorphic, False)
+        chosen = tree.unflatten(in_tree, handles)
+
+        def at(*dyn: Any) -> Any:
+            full = list(args)
+            for n, d in zip(numbers, dyn, strict=True):
+                full[n] = d
+            return fun(*full, **kwargs)
+
+        def push(*ts: Any) -> Any:
+            return jvp(at, chosen, ts, has_aux)
+
+        basis = _basis(in_tree, handles)
+        axes = (None, 0, None) if has_aux else (None, 0)
+        found = vmap(push, out_axes=axes)(*basis)
+        leaves, out_tree = tree.flatten(found[1])
+        rows = [
+            [_move_leading_last(part, h) for part, h in zip(_split_flat(leaf, handles), handles, strict=True)]
+            for leaf in leaves
+        ]
+        per_leaf = [tree.unflatten(in_tree, r) for r in rows]
+        per_leaf = [p[0] if isinstance(argnums, int) else tuple(p) for p in per_leaf]
+        result = tree.unflatten(out_tree, per_leaf)
+        return (result, found[2]) if has_aux else result
+
+    return jacobian
+
+
+def _split_flat(x: Handle, like: Sequence[Handle]) -> list[Handle]:
+    start, parts = 0, []
+    for h in like:
+        size = aval_of(h._v).size
+        parts.append(wrap(_rows(x._v, start, size)))
+        start += size
+    return parts
+
+
+def jacrev(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable[..., Any]:
+    """The Jacobian by reverse mode: one pass per result element. Best for few results.
+
+    Structure and shapes as for `jacfwd`.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> bv.jacrev(lambda x: x.sum())(bnp.ones(2))
+    Array([1., 1.], dtype=float32)
+    """
+    what = f"jacrev of {name_of(fun)}"
+
+    @functools.wraps(fun)
+    def jacobian(*args: Any, **kwargs: Any) -> Any:
+        numbers = normalize_argnums(argnums, len(args), what)
+        chosen = tuple(args[n] for n in numbers)
+        handles, in_tree = _handles(what, chosen)
+        _check_grad_input(handles, what, holomorphic, False)
+
+        def at(*dyn: Any) -> Any:
+            full = list(args)
+            for n, d in zip(numbers, dyn, strict=True):
+                full[n] = d
+            return fun(*full, **kwargs)
+
+        found = vjp(at, *tree.unflatten(in_tree, handles), has_aux=has_aux)
+        outs, out_tree = _handles(what, found[0])
+        grads = vmap(found[1])(_basis(out_tree, outs))
+        leaves = tree.leaves(grads)
+        parts = [_split_leading(leaf, outs) for leaf in leaves]
+        per_out = [tree.unflatten(in_tree, list(column)) for column in zip(*parts, strict=True)]
+        per_out = [p[0] if isinstance(argnums, int) else tuple(p) for p in per_out]
+        result = tree.unflatten(out_tree, per_out)
+        return (result, found[2]) if has_aux else result
+
+    return jacobian
+
+
+def hessian(
+    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable[..., Any]:
+    """Second derivatives, as the forward Jacobian of the reverse one.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> bv.hessian(lambda x: (x**3).sum())(bnp.array([1., 2.]))
+    Array([[ 6.,  0.],
+           [ 0., 12.]], dtype=float32)
+    """
+    return jacfwd(jacrev(fun, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)

@@ -1,0 +1,127 @@
+"""Arguments and results of user functions as flat lists of handles, cells and values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bevel.core import tree
+from bevel.core.aval import Aval, aval_of
+from bevel.core.handle import Handle, fresh_tag, tag_key, wrap
+from bevel.core.ref import Cell
+from bevel.core.source import user_source, where
+from bevel.numpy.convert import enter
+
+
+def name_of(fun: Callable[..., Any]) -> str:
+    """The name messages call a function by."""
+    return getattr(fun, "__name__", None) or type(fun).__name__
+
+
+def cells_of(leaf: Any) -> Sequence[Cell] | None:
+    """The state cells in a leaf of an argument: a cell itself, or an object that holds some."""
+    if isinstance(leaf, Cell):
+        return (leaf,)
+    own = getattr(leaf, "__bevel_cells__", None)
+    return None if own is None else own()
+
+
+def structure_key(leaf: Any) -> Any:
+    """What of a stateful leaf a trace depends on, besides its cells' contents."""
+    own = getattr(leaf, "__bevel_structure__", None)
+    return type(leaf) if own is None else own()
+
+
+def is_array_like(leaf: Any) -> bool:
+    return isinstance(leaf, Handle | np.ndarray | np.generic | bool | int | float | complex) or hasattr(
+        leaf, "__array__"
+    )
+
+
+def as_handle(leaf: Any, what: str, path: str = "") -> Handle:
+    """A handle on a leaf; the error says which argument or result it is."""
+    if isinstance(leaf, Handle):
+        return leaf
+    if is_array_like(leaf) or hasattr(leaf, "__bevel_array__"):
+        return enter(leaf)
+    raise TypeError(
+        f"{what}{path} is a {type(leaf).__name__}, which is not an array, at {where(user_source())}.\n"
+        "Why: transformed functions take and return arrays, numbers, and pytrees of them "
+        "(dict, list, tuple, registered classes), and modules with state as arguments.\n"
+        "Write instead: mark the argument static (static_argnums / static_argnames of bv.jit), close over "
+        "it, or convert it with bnp.asarray."
+    )
+
+
+def signature(h: Handle) -> tuple[Any, ...]:
+    """Shape, dtype and tag: what a trace depends on."""
+    v = h._v
+    if type(v) is np.ndarray:
+        return v.shape, v.dtype, tag_key(h._tag)
+    aval = v.aval
+    return aval.shape, aval.dtype, tag_key(h._tag)
+
+
+def rewrap(values: Iterable[Any], tags: Iterable[Any]) -> list[Any]:
+    """Handles on values, each with a tag of the given kind."""
+    return [wrap(v, fresh_tag(t)) for v, t in zip(values, tags, strict=True)]
+
+
+def avals(handles: Iterable[Handle]) -> list[Aval]:
+    return [aval_of(h._v) for h in handles]
+
+
+def argument_name(fun: Callable[..., Any], position: int) -> str:
+    """`argument 1 (x)` for messages."""
+    try:
+        names = list(inspect.signature(fun).parameters)
+    except (TypeError, ValueError):
+        names = []
+    shown = f" ({names[position]})" if position < len(names) else ""
+    return f"argument {position}{shown}"
+
+
+def flatten_arguments(fun, args: tuple, kwargs: dict) -> tuple[list[Any], Any]:
+    """Leaves of the arguments and their structure."""
+    return tree.flatten((args, kwargs))
+
+
+class Output:
+    """Flat results of a user function, and how to build the user's result from them again."""
+
+    __slots__ = ("tags", "treedef")
+
+    def __init__(self):
+        self.treedef: Any = None
+        self.tags: list[Any] = []
+
+    def flatten(self, result: Any, what: str) -> list[Any]:
+        """Values of a result's leaves; remembers the structure and the tags."""
+        leaves, self.treedef = tree.flatten(result)
+        handles = [as_handle(x, f"a result of {what}") for x in leaves]
+        self.tags = [h._tag for h in handles]
+        return [h._v for h in handles]
+
+    def unflatten(self, values: Sequence[Any]) -> Any:
+        """The user's result."""
+        return tree.unflatten(self.treedef, rewrap(values, self.tags))
+
+
+def normalize_argnums(argnums: int | Sequence[int], n: int, what: str) -> tuple[int, ...]:
+    """Argument numbers as non-negative ints.
+
+    Raises:
+        ValueError: one is out of range for a call with `n` positional arguments.
+    """
+    found = []
+    for i in (argnums,) if isinstance(argnums, int) else argnums:
+        if not -n <= i < n:
+            raise ValueError(
+                f"{what}: argument number {i} is out of range for a call with {n} positional arguments.\n"
+                "Write instead: pass that argument by position, or correct argnums."
+            )
+        found.append(i % n)
+    return tuple(found)

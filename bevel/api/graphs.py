@@ -1,0 +1,76 @@
+"""Looking at what a function does without running it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bevel.api.flat import Output, as_handle, name_of
+from bevel.api.jit import ShapeDtypeStruct
+from bevel.core import tree
+from bevel.core.aval import Aval
+from bevel.core.graph import Graph, GraphBuilder, check
+from bevel.core.handle import Handle, fresh_tag, wrap
+from bevel.core.interpreter import state
+from bevel.core.ref import Scope
+
+
+def _like(leaf: Any, what: str) -> Handle:
+    """A handle with the type of a leaf, which may be a `ShapeDtypeStruct`."""
+    if isinstance(leaf, ShapeDtypeStruct):
+        return wrap(np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape))
+    return as_handle(leaf, f"an argument of {what}")
+
+
+def _trace(fun: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> tuple[Graph, list[Any], Output, int]:
+    what = f"trace of {name_of(fun)}"
+    leaves, treedef = tree.flatten((args, kwargs))
+    stateful = [not isinstance(x, Handle) and hasattr(x, "__bevel_cells__") for x in leaves]
+    handles = [_like(x, what) for x, s in zip(leaves, stateful, strict=True) if not s]
+    builder = GraphBuilder(state.current, what)
+    inputs = [builder.input(Aval(tuple(h._v.shape), np.dtype(h._v.dtype))) for h in handles]
+    out = Output()
+    with builder, Scope(what):
+        traced = iter([wrap(t, fresh_tag(h._tag)) for t, h in zip(inputs, handles, strict=True)])
+        mixed = [x if s else next(traced) for x, s in zip(leaves, stateful, strict=True)]
+        a, kw = tree.unflatten(treedef, mixed)
+        graph, consts = builder.finish(inputs, out.flatten(fun(*a, **kw), what))
+    return graph, consts, out, len(consts)
+
+
+def make_graph(fun: Callable[..., Any]) -> Callable[..., Graph]:
+    """A function that returns the graph of `fun` for its arguments, which prints readably.
+
+    Inputs of the graph are the arrays `fun` captures, then the leaves of the arguments.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> bv.make_graph(lambda x: bnp.sin(x) * x)(1.0)
+    inputs a:float32[]
+      b:float32[] = sin a
+      c:float32[] = mul b a
+    return c
+    """
+
+    @functools.wraps(fun)
+    def graph_of(*args: Any, **kwargs: Any) -> Graph:
+        graph = _trace(fun, args, kwargs)[0]
+        check(graph)
+        return graph
+
+    return graph_of
+
+
+def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Shapes and dtypes of the results of `fun`, without computing them; cells keep their contents.
+
+    Arguments may be arrays or `ShapeDtypeStruct`s.
+
+    >>> import bevel as bv
+    >>> bv.eval_shape(lambda x: x @ x, bv.ShapeDtypeStruct((3, 3), "float32"))
+    ShapeDtypeStruct(shape=(3, 3), dtype=float32)
+    """
+    graph, _, out, _ = _trace(fun, args, kwargs)
+    return tree.unflatten(out.treedef, [ShapeDtypeStruct(a.shape, a.dtype) for a in graph.out_avals])

@@ -1,0 +1,437 @@
+"""`jit`: trace once per signature, compile, and run the compiled program ever after.
+
+The signature of a call is the structure of its arguments, the shape, dtype and tag of every leaf, the
+structure of every module among them, static values, and the settings a trace depends on. State cells
+in the arguments, and those the function reads from its surroundings, are inputs of the program; those
+it writes are extra results, written back after the run.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bevel.api.flat import Output, as_handle, cells_of, name_of, rewrap, signature, structure_key
+from bevel.control.call import call
+from bevel.core import config, tree
+from bevel.core.aval import aval_of
+from bevel.core.graph import GraphBuilder
+from bevel.core.handle import Handle, fresh_tag, wrap
+from bevel.core.interpreter import EAGER, Tracer, state
+from bevel.core.ref import Cell, Scope
+from bevel.core.source import hide_internal_frames
+from bevel.transforms.compile import Program, common_device, to_buffer
+from bevel.transforms.vmap import named_axes
+from bevel.xla import client
+
+
+class Call:
+    """The arguments of one call, flattened: handles, cells and what the trace depends on besides."""
+
+    __slots__ = ("cells", "handles", "key", "leaves", "treedef")
+
+    def __init__(self, what: str, args: tuple, kwargs: dict[str, Any]):
+        self.leaves, self.treedef = tree.flatten((args, kwargs))
+        self.handles: list[Handle] = []
+        cells: dict[Cell, int] = {}
+        key: list[Any] = [self.treedef]
+        for i, leaf in enumerate(self.leaves):
+            inside = None if isinstance(leaf, Handle) else cells_of(leaf)
+            if inside is None:
+                handle = leaf if isinstance(leaf, Handle) else as_handle(leaf, f"an argument of {what}")
+                self.leaves[i] = handle
+                self.handles.append(handle)
+                key.append(signature(handle))
+            else:
+                key.append((structure_key(leaf), tuple([cells.setdefault(c, len(cells)) for c in inside])))
+        self.cells = list(cells)
+        key += [cell_signature(c) for c in self.cells]
+        self.key = tuple(key)
+
+
+def cell_signature(cell: Cell) -> Any:
+    """What a trace depends on of a cell: the type of its content, or the content itself if it is no array."""
+    content = cell._read()
+    return (type(cell), signature(content)) if isinstance(content, Handle) else (type(cell), content)
+
+
+class Traced:
+    """One traced signature: the graph, its program, and how arguments and results map to it.
+
+    The graph's inputs are captured constants, then the handles among the arguments, then cells.
+    """
+
+    __slots__ = ("captured", "captured_key", "cells", "consts", "graph", "output", "program", "written", "written_tags")
+
+    def __init__(self, jitted: Jitted, what: str, arguments: Call, rebuild: Callable[..., Any]):
+        builder = GraphBuilder(state.current, what)
+        inputs = [builder.input(aval_of(h._v)) for h in arguments.handles]
+        traced = iter(rewrap(inputs, [h._tag for h in arguments.handles]))
+        leaves = [next(traced) if isinstance(leaf, Handle) else leaf for leaf in arguments.leaves]
+        cell_inputs: dict[Cell, Any] = {}
+        known = set(arguments.cells)
+        self.captured: list[Cell] = []
+
+        def lift(cell: Cell, content: Any) -> Any:
+            if not isinstance(content, Handle):
+                return content
+            if cell not in known:
+                self.captured.append(cell)
+            tracer = cell_inputs[cell] = builder.input(aval_of(content._v))
+            return wrap(tracer, fresh_tag(content._tag))
+
+        self.output = Output()
+        with builder, Scope(what, lift) as scope:
+            for cell in arguments.cells:
+                scope.capture(cell)
+            args, kwargs = tree.unflatten(arguments.treedef, leaves)
+            outs = self.output.flatten(rebuild(args, kwargs), what)
+        changed = scope.changed()
+        contents = [as_handle(c, f"the content of a cell written in {what}") for c in changed.values()]
+        self.cells = [c for c in (*arguments.cells, *self.captured) if c in cell_inputs]
+        self.graph, self.consts = builder.finish(
+            [*inputs, *[cell_inputs[c] for c in self.cells]], [*outs, *[h._v for h in contents]]
+        )
+        position = {c: i for i, c in enumerate(arguments.cells)}
+        self.written = [position.get(c, c) for c in changed]
+        self.written_tags = [h._tag for h in contents]
+        self.captured_key = [cell_signature(c) for c in self.captured]
+        if all(not isinstance(c, Tracer) for c in self.consts):
+            self.consts = [to_buffer(c, common_device([])) if type(c) is np.ndarray else c for c in self.consts]
+        # Which of the argument's cells are inputs, by position, so that other objects of the same structure fit.
+        self.cells = [position.get(c, c) for c in self.cells]
+        donated = jitted.donated_inputs(arguments, len(self.consts))
+        self.program = Program(self.graph, jitted.name, donated, jitted.keep_unused, jitted.compiler_options)
+
+    def fits(self) -> bool:
+        """Whether the captured cells still have contents of the traced types."""
+        return all(cell_signature(c) == k for c, k in zip(self.captured, self.captured_key, strict=True))
+
+    def inputs(self, arguments: Call) -> list[Handle]:
+        """The handles the program takes after its constants."""
+        cells = [arguments.cells[c] if type(c) is int else c for c in self.cells]
+        return [*arguments.handles, *[c._read() for c in cells]]
+
+    def finish(self, values: Sequence[Any], arguments: Call) -> Any:
+        """Write the cells and build the user's result."""
+        n = len(self.output.tags)
+        for where, value, tag in zip(self.written, values[n:], self.written_tags, strict=True):
+            cell = arguments.cells[where] if type(where) is int else where
+            cell._write(wrap(value, fresh_tag(tag)))
+        return self.output.unflatten(values[:n])
+
+
+def run_program(program: Program, consts: Sequence[Any], handles: Sequence[Handle]) -> list[Any]:
+    """Run on handles; their NumPy data is moved to the device once and stays there."""
+    n = len(consts)
+    values = [*consts, *[h._v for h in handles]]
+    used = [values[i] for i in program.kept]
+    device = common_device(used)
+    buffers = []
+    for i, v in zip(program.kept, used, strict=True):
+        if type(v) is np.ndarray:
+            v = to_buffer(v, device)
+            if i >= n:
+                handles[i - n]._v = v
+        elif v.device != device:
+            v = to_buffer(v, device)
+        buffers.append(v)
+    return program.executable(device).run(buffers)
+
+
+class Jitted:
+    """A function that runs as a compiled program; made by `jit`."""
+
+    def __init__(self, fun: Callable[..., Any], options: dict[str, Any]):
+        functools.update_wrapper(self, fun)
+        self.fun = fun
+        self.name = name_of(fun)
+        self.what = f"jit of {self.name}"
+        self.keep_unused = options["keep_unused"]
+        self.inline = options["inline"]
+        self.compiler_options = options["compiler_options"]
+        names = parameter_names(fun)
+        self.static_names = to_names(options["static_argnames"], options["static_argnums"], names)
+        self.static_nums = to_numbers(options["static_argnums"], options["static_argnames"], names)
+        self.donate_nums = to_numbers(options["donate_argnums"], options["donate_argnames"], names)
+        self.donate_names = to_names(options["donate_argnames"], options["donate_argnums"], names)
+        both = set(self.static_nums) & set(self.donate_nums)
+        if both:
+            raise ValueError(f"jit: arguments {sorted(both)} are both static and donated; a static value has no buffer")
+        self._traces: dict[Any, list[Traced]] = {}
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if config.get("disable_jit"):
+            return self.fun(*args, **kwargs)
+        try:
+            arguments, traced = self._prepare(args, kwargs)
+            handles = traced.inputs(arguments)
+            if state.current is EAGER:
+                values = run_program(traced.program, traced.consts, handles)
+            else:
+                values = call(*traced.consts, *[h._v for h in handles], graph=traced.graph, name=self.name)
+            return traced.finish(values, arguments)
+        except Exception as e:
+            if config.get("traceback_filtering"):
+                raise hide_internal_frames(e)  # noqa: B904 (the same error, with a shorter traceback)
+            raise
+
+    def _split_static(self, args: tuple, kwargs: dict[str, Any]):
+        static_nums = {i % len(args) for i in self.static_nums if -len(args) <= i < len(args)}
+        static = tuple([(i, args[i]) for i in sorted(static_nums)])
+        static_kw = tuple([(k, v) for k, v in sorted(kwargs.items()) if k in self.static_names])
+        for where, value in (*static, *static_kw):
+            try:
+                hash(value)
+            except TypeError:
+                raise TypeError(
+                    f"{self.what}: static argument {where!r} is a {type(value).__name__}, which is not hashable.\n"
+                    "Why: programs are kept by the values of their static arguments.\n"
+                    "Write instead: a tuple for a list, a frozen dataclass for an object, or do not mark it static."
+                ) from None
+        dynamic = tuple([a for i, a in enumerate(args) if i not in static_nums])
+        dynamic_kw = {k: v for k, v in kwargs.items() if k not in self.static_names}
+        return static, static_kw, dynamic, dynamic_kw
+
+    def _prepare(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Call, Traced]:
+        static: tuple = ()
+        static_kw: tuple = ()
+        if self.static_nums or self.static_names:
+            static, static_kw, args, kwargs = self._split_static(args, kwargs)
+        arguments = Call(self.what, args, kwargs)
+        key = (arguments.key, static, static_kw, config.trace_key(), named_axes())
+        found = self._traces.get(key)
+        if found is not None:
+            for traced in found:
+                if traced.fits():
+                    return arguments, traced
+
+        def rebuild(args, kwargs):
+            args = list(args)
+            for i, value in static:
+                args.insert(i, value)
+            return self.fun(*args, **kwargs, **dict(static_kw))
+
+        traced = Traced(self, self.what, arguments, rebuild)
+        if not any(isinstance(c, Tracer) for c in traced.consts):
+            self._traces.setdefault(key, []).append(traced)
+        return arguments, traced
+
+    def donated_inputs(self, arguments: Call, offset: int) -> list[int]:
+        """Indices of the program's inputs that come from donated arguments."""
+        if not self.donate_nums and not self.donate_names:
+            return []
+        args, kwargs = tree.unflatten(arguments.treedef, list(range(len(arguments.leaves))))
+        n_static = [i for i in self.static_nums]
+        chosen: set[int] = set()
+        positions = [i for i in range(len(args) + len(n_static)) if i not in n_static]
+        for i, arg in zip(positions, args, strict=False):
+            if i in self.donate_nums:
+                chosen.update(tree.leaves(arg))
+        for k, arg in kwargs.items():
+            if k in self.donate_names:
+                chosen.update(tree.leaves(arg))
+        which = [i for i, leaf in enumerate(arguments.leaves) if isinstance(leaf, Handle)]
+        return [offset + n for n, i in enumerate(which) if i in chosen]
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Trace for these arguments and write StableHLO, without compiling or running."""
+        arguments, traced = self._prepare(args, kwargs)
+        return Lowered(self, arguments, traced)
+
+    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Shapes and dtypes of the result, as `bv.eval_shape`."""
+        _, traced = self._prepare(args, kwargs)
+        return tree.unflatten(
+            traced.output.treedef, [ShapeDtypeStruct(a.shape, a.dtype) for a in traced.graph.out_avals[: len(traced.output.tags)]]
+        )
+
+    def clear_cache(self) -> None:
+        """Forget all traces and programs."""
+        self._traces.clear()
+
+    def _cache_size(self) -> int:
+        return sum(map(len, self._traces.values()))
+
+
+class ShapeDtypeStruct:
+    """The shape and dtype of an array that does not exist.
+
+    >>> ShapeDtypeStruct((2, 3), "float32")
+    ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: Sequence[int], dtype: Any):
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (other.shape, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+    def __repr__(self) -> str:
+        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype.name})"
+
+
+class Lowered:
+    """A traced function as StableHLO; from `jit(f).lower(...)`."""
+
+    def __init__(self, jitted: Jitted, arguments: Call, traced: Traced):
+        self._jitted = jitted
+        self._arguments = arguments
+        self._traced = traced
+
+    def as_text(self, dialect: str = "stablehlo") -> str:
+        """The program before optimization. `dialect`: "stablehlo", or "bevel" for the graph."""
+        if dialect == "bevel":
+            return repr(self._traced.graph)
+        if dialect != "stablehlo":
+            raise ValueError(f"as_text: dialect is 'stablehlo' or 'bevel', not {dialect!r}; for HLO, .compile().as_text()")
+        return self._traced.program.lowered(client.default_device().platform).text
+
+    def compile(self) -> Compiled:
+        """Compile for the default device."""
+        return Compiled(self._jitted, self._traced)
+
+    def cost_analysis(self) -> dict[str, float]:
+        """XLA's estimate of the work (compiles first)."""
+        return self.compile().cost_analysis()
+
+
+class Compiled:
+    """A compiled program; from `jit(f).lower(...).compile()`. Call it with arguments of the same signature."""
+
+    def __init__(self, jitted: Jitted, traced: Traced):
+        self._jitted = jitted
+        self._traced = traced
+        self._executable = traced.program.executable(client.default_device())
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether the program was read from the cache on disk."""
+        return self._executable.from_cache
+
+    def as_text(self) -> str:
+        """The program after XLA's optimization, as HLO."""
+        return self._executable.text()
+
+    def cost_analysis(self) -> dict[str, float]:
+        """XLA's estimate of the work: "flops", "bytes accessed" and more."""
+        return self._executable.cost_analysis()
+
+    def memory_analysis(self) -> client.MemoryAnalysis:
+        """Bytes of arguments, results, temporaries and code."""
+        return self._executable.memory_analysis()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; raises TypeError if the arguments' signature is another one than the lowered one."""
+        arguments, traced = self._jitted._prepare(args, kwargs)
+        if traced is not self._traced:
+            raise TypeError(
+                f"the compiled {self._jitted.name} was lowered for arguments of other shapes, dtypes or structure.\n"
+                f"Lowered for: {self._traced.graph.in_avals}\nCalled with: {traced.graph.in_avals}\n"
+                "Write instead: call the jitted function, or lower it for these arguments."
+            )
+        return traced.finish(run_program(traced.program, traced.consts, traced.inputs(arguments)), arguments)
+
+
+def parameter_names(fun: Callable[..., Any]) -> list[str]:
+    """Names of the positional parameters, as far as they can be known."""
+    try:
+        parameters = inspect.signature(fun).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _as_tuple(x: Any) -> tuple:
+    if x is None:
+        return ()
+    return (x,) if isinstance(x, int | str) else tuple(x)
+
+
+def to_numbers(numbers: Any, names: Any, parameters: list[str]) -> tuple[int, ...]:
+    """Positions given as numbers, or found from names when only those are given."""
+    if numbers is not None:
+        return _as_tuple(numbers)
+    return tuple(parameters.index(n) for n in _as_tuple(names) if n in parameters)
+
+
+def to_names(names: Any, numbers: Any, parameters: list[str]) -> tuple[str, ...]:
+    """Names given as such, or found from positions when only those are given."""
+    if names is not None:
+        return _as_tuple(names)
+    return tuple(parameters[i] for i in _as_tuple(numbers) if -len(parameters) <= i < len(parameters))
+
+
+def jit(
+    fun: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Sequence[str] | None = None,
+    donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Sequence[str] | None = None,
+    keep_unused: bool = False,
+    inline: bool = False,
+    compiler_options: dict[str, Any] | None = None,
+) -> Any:
+    """Compile a function with XLA, once per signature of its arguments.
+
+    The function runs in Python once to be traced; after that only the compiled program runs, so it
+    must not depend on anything but its arguments, closed-over arrays and state cells.
+
+    Args:
+        fun: takes and returns pytrees of arrays; modules and state cells may be arguments or closed over,
+            and what it writes into them is written after the run.
+        static_argnums, static_argnames: arguments that are Python values; a new value means a new trace.
+        donate_argnums, donate_argnames: arguments whose memory the results may take; they are gone afterwards.
+        keep_unused: keep arguments the program does not use.
+        inline: inside other transforms, run the function's ops one by one instead of as one call.
+        compiler_options: XLA debug options by name.
+
+    Raises:
+        TypeError: an argument is no array and not marked static; the message names it.
+        errors.TracerConversionError: the function asks a traced value for its contents.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> f = bv.jit(lambda x: bnp.tanh(x) * 2)
+    >>> f(bnp.zeros(2))
+    Array([0., 0.], dtype=float32)
+    """
+    options = dict(
+        static_argnums=static_argnums,
+        static_argnames=static_argnames,
+        donate_argnums=donate_argnums,
+        donate_argnames=donate_argnames,
+        keep_unused=keep_unused,
+        inline=inline,
+        compiler_options=compiler_options,
+    )
+    if fun is None:
+        return lambda f: jit(f, **options)
+    if not callable(fun):
+        raise TypeError(f"jit: expected a function, got {type(fun).__name__}; write bv.jit(f), not bv.jit(f(x))")
+    return Jitted(fun, options)
+
+

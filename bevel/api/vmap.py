@@ -1,0 +1,224 @@
+"""`vmap` over pytrees and modules."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from bevel.api.flat import Output, argument_name, as_handle, cells_of, name_of
+from bevel.core import tree
+from bevel.core.aval import aval_of
+from bevel.core.errors import StateError
+from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
+from bevel.core.interpreter import state
+from bevel.core.ref import Cell, Scope, write_back
+from bevel.ops import transpose
+from bevel.transforms.vmap import Axis, Batch, BatchTracer, with_batch_axis
+
+
+def _is_axis(x: Any) -> bool:
+    return x is None or isinstance(x, int)
+
+
+def prefix_leaves(prefix: Any, full: Any, what: str) -> list[Any]:
+    """The axis for each leaf of `full`, from a tree of axes that is a prefix of its structure.
+
+    Raises:
+        ValueError: it is no prefix.
+    """
+    if _is_axis(prefix):
+        return [prefix] * len(tree.leaves(full))
+    if isinstance(prefix, list) and isinstance(full, tuple):
+        prefix = tuple(prefix)
+    leaves, treedef = tree.flatten(prefix, is_leaf=_is_axis)
+    try:
+        subtrees = treedef.flatten_up_to(full)
+    except ValueError as e:
+        raise ValueError(
+            f"{what} {prefix!r} does not fit the structure it stands for: {e}.\n"
+            "Write instead: one int or None for everything, or a tuple with an entry per argument."
+        ) from None
+    return [a for a, sub in zip(leaves, subtrees, strict=True) for _ in tree.leaves(sub)]
+
+
+def move_axis(value: Any, source: int, target: int) -> Any:
+    """A value with one axis moved."""
+    n = len(value.shape)
+    if source == target:
+        return value
+    rest = [i for i in range(n) if i != source]
+    rest.insert(target, source)
+    return transpose(value, permutation=tuple(rest))
+
+
+def _normalize(axis: int, ndim: int, what: str, shape: Any) -> int:
+    if not -ndim <= axis < ndim:
+        raise ValueError(
+            f"vmap: axis {axis} is out of range for {what} of shape {shape}; "
+            f"it has {ndim} axes. Write in_axes=None to pass it whole."
+        )
+    return axis % ndim
+
+
+class _Mapped:
+    """The arguments of one vmapped call: values with the mapped axis in front, and cells with theirs."""
+
+    def __init__(self, fun: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any):
+        self.leaves, self.treedef = tree.flatten((args, kwargs))
+        axes = [*prefix_leaves(in_axes, args, "vmap: in_axes"), *[0] * len(tree.leaves(kwargs))]
+        self.values: list[Any] = []
+        self.batched: list[bool] = []
+        self.tags: list[Any] = []
+        self.cells: dict[Cell, int | None] = {}
+        self.sizes: dict[str, int] = {}
+        names = [argument_name(fun, i) for i, a in enumerate(args) for _ in tree.leaves(a)]
+        names += [f"keyword argument {k}" for k in sorted(kwargs) for _ in tree.leaves(kwargs[k])]
+        for i, (leaf, axis, name) in enumerate(zip(self.leaves, axes, names, strict=True)):
+            inside = None if isinstance(leaf, Handle) else cells_of(leaf)
+            if inside is None:
+                handle = as_handle(leaf, f"vmap of {name_of(fun)}: {name}")
+                self.leaves[i] = handle
+                self.add(handle, axis, name)
+            else:
+                self.cells.update(dict.fromkeys(inside, axis))
+
+    def add(self, handle: Handle, axis: int | None, name: str) -> None:
+        value, _ = self.front(handle, axis, name)
+        self.values.append(value)
+        self.batched.append(axis is not None)
+        self.tags.append(handle._tag)
+
+    def front(self, handle: Handle, axis: int | None, name: str) -> tuple[Any, bool]:
+        """The value with its mapped axis in front."""
+        if axis is None:
+            return handle._v, False
+        shape = logical_shape(handle)
+        axis = _normalize(axis, len(shape), name, shape)
+        self.sizes[f"{name} of shape {shape}, axis {axis}"] = shape[axis]
+        return move_axis(handle._v, axis, 0), True
+
+    def axis_size(self, axis_size: int | None, what: str) -> int:
+        """The common size of the mapped axes."""
+        sizes = set(self.sizes.values()) | ({axis_size} if axis_size is not None else set())
+        if not sizes:
+            raise ValueError(
+                f"{what}: nothing is mapped: every in_axes is None and no axis_size is given.\n"
+                "Write instead: in_axes=0 for the arguments to map over, or axis_size=n."
+            )
+        if len(sizes) > 1:
+            listed = "\n".join(f"  {name}: {size}" for name, size in self.sizes.items())
+            given = f"\n  axis_size: {axis_size}" if axis_size is not None else ""
+            raise ValueError(
+                f"{what}: the mapped axes have different sizes:\n{listed}{given}\n"
+                "Write instead: arrays of one length, or in_axes=None for those to pass whole."
+            )
+        return sizes.pop()
+
+
+def vmap(
+    fun: Callable[..., Any],
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Any = None,
+    axis_size: int | None = None,
+    spmd_axis_name: Any = None,
+) -> Callable[..., Any]:
+    """Map a function over axes of its arguments: one program for the whole batch, no Python loop.
+
+    Args:
+        fun: over pytrees of arrays, and modules.
+        in_axes: the axis of each positional argument that is mapped (int), or None to pass it whole; one
+            int for all, or a tuple, whose entries may be pytrees of axes. Keyword arguments are mapped
+            over axis 0. For a module it says whether its variables carry the axis.
+        out_axes: where the axis goes in the results; None for results that are the same for all rows.
+        axis_name: the name by which collectives (`lax.psum`, ...) know the axis.
+        axis_size: its size, needed only when nothing is mapped.
+        spmd_axis_name: the mesh axis the mapped axis is spread over (used when sharding).
+
+    Raises:
+        ValueError: sizes differ, or `in_axes` does not fit; the message lists the arguments.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> bv.vmap(lambda x, y: x + y, in_axes=(0, None))(bnp.arange(3), 10)
+    Array([10, 11, 12], dtype=int32)
+    """
+    if isinstance(in_axes, list):
+        in_axes = tuple(in_axes)
+    what = f"vmap of {name_of(fun)}"
+
+    @functools.wraps(fun)
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(in_axes, tuple) and len(in_axes) != len(args):
+            raise ValueError(
+                f"{what}: in_axes has {len(in_axes)} entries for {len(args)} positional arguments; give one each"
+            )
+        call = _Mapped(fun, args, kwargs, in_axes)
+        contents = {}
+        for cell, axis in call.cells.items():
+            content = cell._read()
+            if axis is not None and isinstance(content, Handle):
+                contents[cell] = call.front(content, axis, "a variable")[0]
+        axis = Axis(call.axis_size(axis_size, what), axis_name)
+        return _run(fun, call, contents, axis, out_axes, what)
+
+    return mapped
+
+
+def _run(fun, call: _Mapped, contents: dict[Cell, Any], axis: Axis, out_axes: Any, what: str) -> Any:
+    interp = Batch(state.current, axis, what)
+
+    def lift(cell: Cell, content: Any) -> Any:
+        if cell not in contents:
+            return content
+        return wrap(BatchTracer(interp, contents[cell]), fresh_tag(content._tag))
+
+    output = Output()
+    with interp, Scope(what, lift) as scope:
+        values = iter(
+            [
+                wrap(BatchTracer(interp, v) if b else v, fresh_tag(t))
+                for v, b, t in zip(call.values, call.batched, call.tags, strict=True)
+            ]
+        )
+        leaves = [next(values) if isinstance(leaf, Handle) else leaf for leaf in call.leaves]
+        args, kwargs = tree.unflatten(call.treedef, leaves)
+        result = fun(*args, **kwargs)
+        flat = output.flatten(result, what)
+        axes = prefix_leaves(out_axes, result, "vmap: out_axes")
+    pairs = [interp.split(v) for v in flat]
+    outs = [_place(v, b, a, t, axis, what) for (v, b), a, t in zip(pairs, axes, output.tags, strict=True)]
+    new = {c: _written(interp, c, h, call.cells.get(c), axis, what) for c, h in scope.changed().items()}
+    write_back(new)
+    return output.unflatten(outs)
+
+
+def _place(value: Any, batched: bool, axis: int | None, tag: Any, size: Axis, what: str) -> Any:
+    if axis is None:
+        if batched:
+            raise ValueError(
+                f"{what}: a result with out_axes=None differs from row to row.\n"
+                "Write instead: out_axes=0, or reduce it over the rows (lax.pmean with axis_name)."
+            )
+        return value
+    if not batched:
+        value = with_batch_axis(value, size)
+    ndim = len(value.shape) - (type(tag) is KeyTag)
+    return move_axis(value, 0, _normalize(axis, ndim, "a result", tuple(value.shape)))
+
+
+def _written(interp: Batch, cell: Cell, content: Any, axis: int | None, size: Axis, what: str) -> Any:
+    handle = as_handle(content, "the content of a cell")
+    value, batched = interp.split(handle._v)
+    if axis is not None:
+        return wrap(_place(value, batched, axis, handle._tag, size, what), fresh_tag(handle._tag))
+    if batched:
+        raise StateError(
+            f"{what}: the function wrote a value that differs from row to row ({aval_of(value)} in all) into a "
+            f"{type(cell).__name__} that all rows share.\n"
+            "Write instead: reduce it over the rows first (lax.pmean(x, axis_name)), return it from the function, "
+            "or pass the module with in_axes=0 so that every row has its own variables."
+        )
+    return wrap(value, fresh_tag(handle._tag))
+
+

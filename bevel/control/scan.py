@@ -1,0 +1,408 @@
+"""`scan`: a loop of known length that carries state, reads rows of arrays and stacks results.
+
+Operands of `scan`: constants, then the carry, then arrays with a leading axis of `length`. The body maps
+(constants, carry, one row of each array) to (carry, one row of each result).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bevel.control.call import drop, merge, pick, prune
+from bevel.control.while_loop import while_loop
+from bevel.core.aval import Aval, aval_of
+from bevel.core.graph import Graph, evaluate, trace
+from bevel.core.interpreter import run_under
+from bevel.core.op import Op, is_undefined
+from bevel.ops import add, dynamic_slice, dynamic_update_slice, lt, reshape, sub, transpose, zeros
+from bevel.transforms.jvp import instantiate, jvp_graph
+from bevel.transforms.linearize import PartialBuilder, partial_eval_graph, record_linear
+from bevel.transforms.transpose import backward
+from bevel.transforms.vmap import batch_graph, with_batch_axis
+
+
+def _int32(n: int) -> np.ndarray:
+    return np.asarray(n, np.int32)
+
+
+def _row(aval: Aval) -> Aval:
+    return Aval(aval.shape[1:], aval.dtype)
+
+
+def _rows(aval: Aval, length: int) -> Aval:
+    return Aval((length, *aval.shape), aval.dtype)
+
+
+# -- scan: meaning and lowering --------------------------------------------------------------------
+
+
+def _scan_abstract(*avals, body, length, reverse, unroll, n_consts, n_carry):
+    outs = body.out_avals
+    return tuple(outs[:n_carry]) + tuple(_rows(a, length) for a in outs[n_carry:])
+
+
+def _scan_reference(*args, body, length, reverse, unroll, n_consts, n_carry):
+    consts, carry = args[:n_consts], list(args[n_consts : n_consts + n_carry])
+    xs = args[n_consts + n_carry :]
+    rows: list[list[np.ndarray]] = [[] for _ in body.outputs[n_carry:]]
+    order = range(length - 1, -1, -1) if reverse else range(length)
+    for i in order:
+        outs = evaluate(body, [*consts, *carry, *[x[i] if x.ndim > 1 else np.asarray(x[i]) for x in xs]])
+        carry = outs[:n_carry]
+        for r, o in zip(rows, outs[n_carry:], strict=True):
+            r.append(o)
+    ys = []
+    for r, v in zip(rows, body.outputs[n_carry:], strict=True):
+        stacked = np.stack(r[::-1] if reverse else r) if r else np.zeros((0, *v.aval.shape), v.aval.dtype)
+        ys.append(stacked)
+    return (*carry, *ys)
+
+
+def _scan_as_while(*args, body: Graph, length, reverse, unroll, n_consts, n_carry):
+    """The same loop written with `while_loop`, for lowering."""
+    consts, carry = args[:n_consts], args[n_consts : n_consts + n_carry]
+    xs = args[n_consts + n_carry :]
+    y_avals = [v.aval for v in body.outputs[n_carry:]]
+    unroll = max(1, min(unroll, length))
+
+    def step(i, carry, ys, xs, consts):
+        at = sub(_int32(length - 1), i) if reverse else i
+        rows = []
+        for x in xs:
+            starts = (at, *[_int32(0)] * (len(x.shape) - 1))
+            rows.append(reshape(dynamic_slice(x, *starts, sizes=(1, *x.shape[1:])), shape=tuple(x.shape[1:])))
+        outs = evaluate(body, [*consts, *carry, *rows])
+        new_ys = []
+        for y, o in zip(ys, outs[n_carry:], strict=True):
+            starts = (at, *[_int32(0)] * len(o.shape))
+            new_ys.append(dynamic_update_slice(y, reshape(o, shape=(1, *o.shape)), *starts))
+        return add(i, _int32(1)), outs[:n_carry], new_ys
+
+    def loop(count: int, i, carry, ys):
+        n_ys, n_xs = len(ys), len(xs)
+
+        def body_fn(*flat):
+            consts, xs = flat[:n_consts], flat[n_consts : n_consts + n_xs]
+            i, *state = flat[n_consts + n_xs :]
+            carry, ys = state[:n_carry], state[n_carry:]
+            for _ in range(count):
+                i, carry, ys = step(i, carry, ys, xs, consts)
+            return [i, *carry, *ys]
+
+        stop = length // unroll * unroll if count > 1 or unroll == 1 else length
+        avals = [aval_of(v) for v in (*consts, *xs, i, *carry, *ys)]
+        inner, captured = trace(body_fn, avals, "scan")
+        cond, _ = trace(lambda i, *rest: [lt(i, _int32(stop))], avals[n_consts + n_xs :], "scan")
+        assert not captured and n_ys == len(ys)
+        out = while_loop(
+            *consts, *xs, i, *carry, *ys, cond=cond, body=inner, n_cond=0, n_body=n_consts + n_xs
+        )
+        return out[0], out[1 : 1 + n_carry], out[1 + n_carry :]
+
+    ys = [zeros(_rows(a, length)) for a in y_avals]
+    i: Any = _int32(0)
+    if length >= unroll:
+        i, carry, ys = loop(unroll, i, carry, ys)
+    if length % unroll:
+        i, carry, ys = loop(1, i, carry, ys)
+    return [*carry, *ys]
+
+
+def _scan_lower(b, *vals, **params):
+    def make():
+        fn = lambda *xs: _scan_as_while(*xs, **params)  # noqa: E731 (a graph of this very loop)
+        graph, captured = trace(fn, [v.aval for v in vals], "scan")
+        assert not captured
+        return graph
+
+    key = ("while", tuple(v.aval for v in vals), *[params[k] for k in ("length", "reverse", "unroll", "n_consts")])
+    return tuple(b.lower(params["body"].cached(key, make), vals))
+
+
+# -- scan: rules -----------------------------------------------------------------------------------
+
+
+def _split(args: Sequence[Any], n_consts: int, n_carry: int):
+    return list(args[:n_consts]), list(args[n_consts : n_consts + n_carry]), list(args[n_consts + n_carry :])
+
+
+def _interleave(graph: Graph, nonzero: Sequence[bool], sizes: Sequence[int], outs: tuple[list[int], list[int]]):
+    """Reorder a jvp graph's inputs (primals, tangents) and results group by group."""
+    n = len(nonzero)
+    tangent_at = iter(range(n, len(graph.inputs)))
+    where = [next(tangent_at) if z else None for z in nonzero]
+    order, start = [], 0
+    for size in sizes:
+        group = range(start, start + size)
+        order += [*group, *[where[i] for i in group if where[i] is not None]]
+        start += size
+    return Graph([graph.inputs[i] for i in order], graph.eqns, [graph.outputs[i] for i in outs[0] + outs[1]])
+
+
+def _carry_fixpoint(n_consts: int, n_carry: int, flags: list[bool], step):
+    """Grow the flags of the carry until `step(flags) -> flags of the carry results` adds none."""
+    while True:
+        out = step(tuple(flags))
+        carry = flags[n_consts : n_consts + n_carry]
+        grown = [a or b for a, b in zip(carry, out[:n_carry], strict=True)]
+        if grown == carry:
+            return tuple(flags)
+        flags[n_consts : n_consts + n_carry] = grown
+
+
+def _scan_jvp(ctx, primals, tangents, *, body, length, reverse, unroll, n_consts, n_carry):
+    flags = [t is not None for t in tangents]
+    force_none = (False,) * len(body.outputs)
+
+    def carry_flags(flags):
+        return jvp_graph(body, flags, force_none)[1]
+
+    nonzero = _carry_fixpoint(n_consts, n_carry, flags, carry_flags)
+    carry_nz = nonzero[n_consts : n_consts + n_carry]
+    force = tuple(carry_nz) + (False,) * (len(body.outputs) - n_carry)
+    plain, mask = jvp_graph(body, nonzero, force)
+    n_out = len(body.outputs)
+    tangent_of = dict(zip([i for i, m in enumerate(mask) if m], range(n_out, len(plain.outputs)), strict=True))
+    carry_out = [*range(n_carry), *[tangent_of[i] for i in range(n_carry) if carry_nz[i]]]
+    ys_out = [*range(n_carry, n_out), *[tangent_of[i] for i in range(n_carry, n_out) if mask[i]]]
+    sizes = (n_consts, n_carry, len(body.inputs) - n_consts - n_carry)
+    key = ("scan jvp", nonzero, mask, n_consts, n_carry)
+    g = body.cached(key, lambda: _interleave(plain, nonzero, sizes, (carry_out, ys_out)))
+    full = [instantiate(t, p) if z else None for t, p, z in zip(tangents, primals, nonzero, strict=True)]
+    groups = zip(
+        _split(primals, n_consts, n_carry), _split(full, n_consts, n_carry), _split(nonzero, n_consts, n_carry),
+        strict=True,
+    )
+    args = [a for ps, ts, nz in groups for a in (*ps, *pick(nz, ts))]
+    outs = scan(
+        *args,
+        body=g,
+        length=length,
+        reverse=reverse,
+        unroll=unroll,
+        n_consts=n_consts + sum(nonzero[:n_consts]),
+        n_carry=n_carry + sum(carry_nz),
+    )
+    carry, carry_t = outs[:n_carry], outs[n_carry : n_carry + sum(carry_nz)]
+    rest = outs[n_carry + sum(carry_nz) :]
+    ys, ys_t = rest[: n_out - n_carry], rest[n_out - n_carry :]
+    return (*carry, *ys), (
+        *merge(carry_nz, carry_t, [None] * (n_carry - sum(carry_nz))),
+        *merge(mask[n_carry:], ys_t, [None] * (n_out - n_carry - sum(mask[n_carry:]))),
+    )
+
+
+def _scan_batch(axis, args, batched, *, body, length, reverse, unroll, n_consts, n_carry):
+    sizes = (n_consts, n_carry)
+    flags = _carry_fixpoint(n_consts, n_carry, list(batched), lambda f: batch_graph(body, axis, f)[1])
+    force = tuple(flags[n_consts : n_consts + n_carry]) + (False,) * (len(body.outputs) - n_carry)
+    g, mask = batch_graph(body, axis, flags, force)
+    consts, carry, xs = _split(args, *sizes)
+    carry_in = _split(batched, *sizes)[1]
+    carry_out = mask[:n_carry]
+    carry = [
+        with_batch_axis(c, axis) if out and not was else c
+        for c, was, out in zip(carry, carry_in, carry_out, strict=True)
+    ]
+    xs_in = batched[n_consts + n_carry :]
+    xs = [swap_leading(x) if b else x for x, b in zip(xs, xs_in, strict=True)]
+    outs = scan(
+        *consts, *carry, *xs, body=g, length=length, reverse=reverse, unroll=unroll, n_consts=n_consts, n_carry=n_carry
+    )
+    ys = [swap_leading(y) if m else y for y, m in zip(outs[n_carry:], mask[n_carry:], strict=True)]
+    return (*outs[:n_carry], *ys), mask
+
+
+def swap_leading(x: Any) -> Any:
+    """A value with its first two axes exchanged."""
+    from_shape = range(2, len(x.shape))
+    return transpose(x, permutation=(1, 0, *from_shape))
+
+
+def _scan_partial(builder: PartialBuilder, args, unknown, params):
+    """Known results and residuals come from one scan, the rest from a second, recorded one.
+
+    A residual that does not change from step to step is handed over once, not stacked.
+    """
+    body, n_consts, n_carry = params["body"], params["n_consts"], params["n_carry"]
+    flags = _carry_fixpoint(
+        n_consts, n_carry, list(unknown), lambda f: partial_eval_graph(body, f).out_unknown
+    )
+    carry_unknown = flags[n_consts : n_consts + n_carry]
+    force = tuple(carry_unknown) + (False,) * (len(body.outputs) - n_carry)
+    split = partial_eval_graph(body, flags, force)
+    n_known_carry = n_carry - sum(carry_unknown)
+    consts_u, carry_u, xs_u = _split(flags, n_consts, n_carry)
+    consts, carry, xs = _split(args, n_consts, n_carry)
+    known_args = drop(consts_u, consts) + drop(carry_u, carry) + drop(xs_u, xs)
+    n_known_consts, n_known_xs = len(drop(consts_u, consts)), len(drop(xs_u, xs))
+    n_known_out = len(split.out_unknown) - sum(split.out_unknown)
+
+    # Which residuals are whole constants, which are rows of known xs, and which must be stacked.
+    n_known_in = len(known_args)
+    stacked_from: list[tuple[str, int]] = []
+    extra: list[Any] = []
+    computed = n_known_out
+    known_graph = split.known
+    for f in split.forwarded:
+        if f is None:
+            stacked_from.append(("y", computed - n_known_carry))
+            computed += 1
+        elif f < n_known_consts:
+            stacked_from.append(("const", f))
+        elif f < n_known_consts + n_known_carry:
+            extra.append(known_graph.inputs[f])
+            stacked_from.append(("extra", len(extra) - 1))
+        elif f < n_known_in:
+            stacked_from.append(("x", f - n_known_consts - n_known_carry))
+        elif f - n_known_in < n_known_carry:
+            extra.append(known_graph.outputs[f - n_known_in])
+            stacked_from.append(("extra", len(extra) - 1))
+        else:
+            stacked_from.append(("y", f - n_known_in - n_known_carry))
+    if extra:
+        known_graph = Graph(known_graph.inputs, known_graph.eqns, known_graph.outputs + extra)
+    first_extra = len(split.known.outputs) - n_known_carry
+    scan_params = {k: params[k] for k in ("length", "reverse", "unroll")}
+    outs = run_under(
+        builder.outer,
+        scan,
+        tuple(known_args),
+        {**scan_params, "body": known_graph, "n_consts": n_known_consts, "n_carry": n_known_carry},
+    )
+    ys = outs[n_known_carry:]
+    known_xs = known_args[n_known_consts + n_known_carry :]
+    assert len(known_xs) == n_known_xs
+    sources = {
+        "const": lambda i: known_args[i],
+        "x": lambda i: known_xs[i],
+        "y": lambda i: ys[i],
+        "extra": lambda i: ys[first_extra + i],
+    }
+    residuals = [(kind == "const", sources[kind](i)) for kind, i in stacked_from]
+    is_const = [c for c, _ in residuals]
+    values = [v for _, v in residuals]
+
+    # The linear body's inputs are (residuals, unknown consts, carry, xs); scan wants stacked ones last.
+    lin = split.linear
+    n_res, n_uc, n_ucarry = len(values), sum(consts_u), sum(carry_u)
+    res_vars, rest_vars = lin.inputs[:n_res], lin.inputs[n_res:]
+    inputs = (
+        pick(is_const, res_vars) + rest_vars[: n_uc + n_ucarry] + drop(is_const, res_vars) + rest_vars[n_uc + n_ucarry :]
+    )
+    linear_body = Graph(inputs, lin.eqns, lin.outputs)
+    # A carry whose tangent appears only later starts from a known value.
+    carry_args = pick(carry_u, carry)
+    operands = pick(is_const, values) + pick(consts_u, consts) + carry_args + drop(is_const, values) + pick(xs_u, xs)
+    linear = builder.record(
+        scan,
+        operands,
+        {**scan_params, "body": linear_body, "n_consts": sum(is_const) + n_uc, "n_carry": n_ucarry},
+    )
+    known_outs = [*outs[:n_known_carry], *ys[: n_known_out - n_known_carry]]
+    return tuple(merge(split.out_unknown, linear, known_outs))
+
+
+def _scan_transpose(cts, *args, body, length, reverse, unroll, n_consts, n_carry):
+    """Run backwards: the carry is (cotangents of linear constants, cotangents of the carry)."""
+    lin = [is_undefined(a) for a in args]
+    consts_l, carry_l, xs_l = _split(lin, n_consts, n_carry)
+    consts, carry, xs = _split(args, n_consts, n_carry)
+    known = drop(consts_l, consts) + drop(xs_l, xs)
+    n_known_consts, n_known_xs = consts_l.count(False), xs_l.count(False)
+    lin_const_avals = [a.aval for a in pick(consts_l, consts)]
+    lin_x_avals = [_row(a.aval) for a in pick(xs_l, xs)]
+    carry_avals = [aval_of(a) for a in carry]
+    y_nonzero = [c is not None for c in cts[n_carry:]]
+    y_cts = [c for c in cts[n_carry:] if c is not None]
+    n_lc, n_y = len(lin_const_avals), len(y_cts)
+
+    def make():
+        def back(*flat):
+            groups = iter(flat)
+            k_consts, ct_consts, ct_carry, ct_ys, k_xs = (
+                list(itertools.islice(groups, n)) for n in (n_known_consts, n_lc, n_carry, n_y, n_known_xs)
+            )
+            ct_ys = merge(y_nonzero, ct_ys, [None] * (len(y_nonzero) - n_y))
+
+            def forward(*linear):
+                c, s, x = _split(linear, n_lc, n_carry)
+                return evaluate(body, [*merge(consts_l, c, k_consts), *s, *merge(xs_l, x, k_xs)])
+
+            graph, residuals = record_linear(forward, lin_const_avals + carry_avals + lin_x_avals)
+            found = backward(graph, residuals, [*ct_carry, *ct_ys])
+            new_consts = [
+                c if f is None else add(c, f) for c, f in zip(ct_consts, found[:n_lc], strict=True)
+            ]
+            rest = [zeros(a) if f is None else f for f, a in zip(found[n_lc:], carry_avals + lin_x_avals, strict=True)]
+            return [*new_consts, *rest]
+
+        avals = [aval_of(v) for v in known[:n_known_consts]] + lin_const_avals + carry_avals
+        avals += [_row(aval_of(c)) for c in y_cts] + [_row(aval_of(v)) for v in known[n_known_consts:]]
+        graph, captured = trace(back, avals, "scan")
+        assert not captured
+        return graph
+
+    key = ("scan transpose", tuple(lin), tuple(y_nonzero), n_consts, n_carry)
+    graph = body.cached(key, make)
+    ct_carry = [zeros(a) if c is None else c for c, a in zip(cts[:n_carry], carry_avals, strict=True)]
+    outs = scan(
+        *known[:n_known_consts],
+        *[zeros(a) for a in lin_const_avals],
+        *ct_carry,
+        *y_cts,
+        *known[n_known_consts:],
+        body=graph,
+        length=length,
+        reverse=not reverse,
+        unroll=unroll,
+        n_consts=n_known_consts,
+        n_carry=n_lc + n_carry,
+    )
+    ct_consts, ct_carry, ct_xs = outs[:n_lc], outs[n_lc : n_lc + n_carry], outs[n_lc + n_carry :]
+    return [
+        *merge(consts_l, ct_consts, [None] * n_known_consts),
+        *[c if u else None for c, u in zip(ct_carry, carry_l, strict=True)],
+        *merge(xs_l, ct_xs, [None] * n_known_xs),
+    ]
+
+
+def _scan_dce(params, used):
+    """Drop unused stacked results, and carries that only feed themselves."""
+    body, n_consts, n_carry = params["body"], params["n_consts"], params["n_carry"]
+    carry_used = list(used[:n_carry])
+    while True:
+        wanted = (*carry_used, *used[n_carry:])
+        smaller, keep = prune(body, wanted)
+        grown = [u or n_consts + i in keep for i, u in enumerate(carry_used)]
+        if grown == carry_used:
+            break
+        carry_used = grown
+    if list(wanted) != list(used):
+        return None
+    keep = sorted({*keep, *[n_consts + i for i, u in enumerate(carry_used) if u]})
+    body = body.cached(
+        ("scan dce", tuple(used)), lambda: Graph([body.inputs[i] for i in keep], smaller.eqns, smaller.outputs)
+    )
+    n_kept_consts = sum(i < n_consts for i in keep)
+    return {**params, "body": body, "n_consts": n_kept_consts, "n_carry": sum(carry_used)}, keep
+
+
+scan = Op(
+    "scan",
+    abstract=_scan_abstract,
+    reference=_scan_reference,
+    lower=_scan_lower,
+    jvp=_scan_jvp,
+    transpose=_scan_transpose,
+    batch=_scan_batch,
+    partial=_scan_partial,
+    dce=_scan_dce,
+    multiple=True,
+    compile_above=-1,
+)
+"""Params: `body` (Graph), `length`, `reverse`, `unroll`, `n_consts`, `n_carry`."""

@@ -1,0 +1,181 @@
+"""Settings: one table, read by `get`, changed by `update` or for a block by `config(...)`.
+
+Each setting starts from the environment variable `BEVEL_<NAME>` when it is set. A block's settings
+are per thread; `update` is for the whole process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(f"expected true or false, got {text!r}")
+
+
+def _one_of(*choices: Any) -> Callable[[Any], Any]:
+    def check(value):
+        value = None if value == "" else value
+        if value not in choices:
+            raise ValueError(f"expected one of {', '.join(map(repr, choices))}, got {value!r}")
+        return value
+
+    return check
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table."""
+
+    default: Any
+    parse: Callable[[Any], Any]
+    doc: str
+
+
+def _default_cache_dir() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "bevel")
+
+
+def _optional_int(value):
+    return None if value in (None, "") else int(value)
+
+
+SETTINGS: dict[str, Setting] = {
+    "platforms": Setting("", str, "Comma-separated platforms to use, first is the default: cpu, cuda."),
+    "num_cpu_devices": Setting(1, int, "Number of CPU devices; fixed once the first one is used."),
+    "default_device": Setting(None, lambda v: v, "Device on which new arrays are placed."),
+    "default_matmul_precision": Setting(
+        None,
+        _one_of(None, "default", "high", "highest", "bfloat16", "tensorfloat32", "float32"),
+        "Precision of float32 products where none is given.",
+    ),
+    "numpy_dtype_promotion": Setting(
+        "standard", _one_of("standard", "strict"), "strict refuses implicit promotion between arrays."
+    ),
+    "key_reuse": Setting(
+        "warn", _one_of("allow", "warn", "error"), "What happens when a random key is consumed twice."
+    ),
+    "disable_jit": Setting(False, bool, "Run jitted functions op by op, as plain Python."),
+    "traceback_filtering": Setting(True, bool, "Hide Bevel's own frames from tracebacks."),
+    "compilation_cache_dir": Setting(
+        _default_cache_dir(), lambda v: v or None, "Where compiled programs are kept; empty is off."
+    ),
+    "compilation_cache_max_bytes": Setting(2**30, int, "Size at which the oldest programs go."),
+    "compilation_cache_min_compile_secs": Setting(
+        0.0, float, "Programs that compile faster than this are not written to disk."
+    ),
+    "cpu_memory_kept_bytes": Setting(
+        2**28, int, "Freed memory kept for the next large CPU result; 0 is off."
+    ),
+    "gpu_preallocate": Setting(False, bool, "Take most of the GPU's memory at first use."),
+    "gpu_memory_fraction": Setting(0.75, float, "Share of GPU memory that may be used."),
+    "eager_compile_min_size": Setting(
+        2**16, int, "From this many elements on, slow NumPy ops run as one-op XLA programs."
+    ),
+    "retrace_warning_after": Setting(
+        8, _optional_int, "Traces of one function after which a warning explains the cause; empty is off."
+    ),
+    "check_graphs": Setting(False, bool, "Validate every graph that is built (slow; used by the tests)."),
+}
+
+
+def _from_environment(name: str, setting: Setting) -> Any:
+    text = os.environ.get(f"BEVEL_{name.upper()}")
+    if text is None:
+        return setting.default
+    parse = _boolean if setting.parse is bool else setting.parse
+    try:
+        return parse(text)
+    except ValueError as e:
+        raise ValueError(f"environment variable BEVEL_{name.upper()}: {e}") from None
+
+
+_values: dict[str, Any] = {name: _from_environment(name, s) for name, s in SETTINGS.items()}
+
+
+class _Local(threading.local):
+    def __init__(self):
+        self.overrides: dict[str, Any] = {}
+
+
+_local = _Local()
+
+
+def get(name: str) -> Any:
+    """Current value of a setting."""
+    overrides = _local.overrides
+    if name in overrides:
+        return overrides[name]
+    return _values[name]
+
+
+def _checked(name: str, value: Any) -> Any:
+    setting = SETTINGS.get(name)
+    if setting is None:
+        import difflib
+
+        close = difflib.get_close_matches(name, SETTINGS, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(SETTINGS)}"
+        raise ValueError(f"unknown setting {name!r}{hint}")
+    try:
+        return setting.parse(value)
+    except (ValueError, TypeError) as e:
+        raise ValueError(f"setting {name!r}: {e}") from None
+
+
+def update(name: str, value: Any) -> None:
+    """Change a setting for the whole process.
+
+    >>> update("num_cpu_devices", 1)
+    """
+    _values[name] = _checked(name, value)
+
+
+def trace_key() -> tuple:
+    """The settings a traced program depends on; part of every cache key of traces."""
+    return (get("default_matmul_precision"), get("numpy_dtype_promotion"))
+
+
+class config:
+    """Settings for a block of code, in this thread.
+
+    >>> with config(key_reuse="allow"):
+    ...     get("key_reuse")
+    'allow'
+
+    Raises:
+        ValueError: unknown setting or value.
+    """
+
+    def __init__(self, **settings: Any):
+        self._new = {name: _checked(name, value) for name, value in settings.items()}
+        self._saved: list[dict[str, Any]] = []
+
+    def __enter__(self) -> config:
+        self._saved.append(_local.overrides)
+        _local.overrides = {**_local.overrides, **self._new}
+        return self
+
+    def __exit__(self, *exc) -> None:
+        _local.overrides = self._saved.pop()
+
+    get = staticmethod(get)
+    update = staticmethod(update)
+
+
+def table() -> str:
+    """All settings as a Markdown table (the README and docs print this one)."""
+    rows = ["| setting | environment | default | meaning |", "|---|---|---|---|"]
+    for name, s in SETTINGS.items():
+        default = "`~/.cache/bevel`" if name == "compilation_cache_dir" else f"`{s.default!r}`"
+        rows.append(f"| `{name}` | `BEVEL_{name.upper()}` | {default} | {s.doc} |")
+    return "\n".join(rows)

@@ -1,0 +1,71 @@
+"""Every error and warning that Bevel defines, in one place. Public as `bevel.errors`."""
+
+from __future__ import annotations
+
+
+class BevelError(Exception):
+    """Base of the errors that have no fitting built-in class."""
+
+
+class TracerConversionError(TypeError):
+    """A traced value was asked for its concrete contents."""
+
+
+class TracerBoolConversionError(TracerConversionError):
+    """Python asked a traced value whether it is true."""
+
+
+class TracerIntegerConversionError(TracerConversionError):
+    """Python asked a traced value for an integer."""
+
+
+class TracerArrayConversionError(TracerConversionError):
+    """NumPy asked a traced value for its contents."""
+
+
+class ConcretizationTypeError(TracerConversionError):
+    """A traced value stands where a Python value is needed (a shape, an axis, ...)."""
+
+
+class UnexpectedTracerError(BevelError):
+    """A traced value outlived the function call it belongs to."""
+
+
+class KeyReuseError(BevelError):
+    """A random key was consumed twice."""
+
+
+class KeyReuseWarning(UserWarning):
+    """A random key was consumed twice."""
+
+
+class RetraceError(BevelError):
+    """A jitted function was traced more often than `max_traces` allows."""
+
+
+class RetraceWarning(UserWarning):
+    """A jitted function is traced again and again."""
+
+
+class ParamMutationError(BevelError):
+    """A parameter was written while it is being differentiated."""
+
+
+class StateError(BevelError):
+    """A state cell was used where its trace does not allow it."""
+
+
+class Float64PromotionWarning(UserWarning):
+    """A float64 array met a float32 one and the result is float64."""
+
+
+class Unsupported(BevelError):
+    """An op has no such rule, for the reason given."""
+
+
+class ShapeError(TypeError, ValueError):
+    """Shapes that do not fit: a ValueError as in NumPy and a TypeError as in JAX."""
+
+
+class DonatedBufferError(BevelError):
+    """An array was used after its buffer had been donated."""

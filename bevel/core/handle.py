@@ -1,0 +1,96 @@
+"""The user's handle on a value, as far as the lower floors need it.
+
+A handle has a *value* (NumPy array, device buffer or tracer) and a *tag*: None, `WEAK` (the value came
+from Python scalars and takes the dtype of what it meets) or a `KeyTag` (the value is a random key). The
+class users see, `bevel.Array`, adds operators and methods in `bevel/numpy/array.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bevel.core.source import Source
+
+
+class _Weak:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "WEAK"
+
+    def __reduce__(self):
+        return "WEAK"
+
+
+WEAK = _Weak()
+
+
+class KeyTag:
+    """Marks a random key: which generator it is for, where it was consumed, and its parts.
+
+    The value of a key array has one more trailing axis, of `words` uint32, than the user sees.
+    """
+
+    __slots__ = ("children", "impl", "used")
+
+    words = 2
+
+    def __init__(self, impl: str = "threefry2x32"):
+        self.impl = impl
+        self.used: Source | None = None
+        self.children: dict[Any, Handle] = {}
+
+    def fresh(self) -> KeyTag:
+        """The tag of another key of the same kind, not consumed yet."""
+        return KeyTag(self.impl)
+
+
+class Handle:
+    """A value and its tag; immutable for users."""
+
+    __slots__ = ("__weakref__", "_tag", "_v")
+
+    def __init__(self, value: Any, tag: Any = None):
+        self._v = value
+        self._tag = tag
+
+
+_handle_type: type = Handle
+
+
+def set_handle_type(cls: type) -> None:
+    """Install the class users see; called once, by the module that defines it."""
+    global _handle_type
+    _handle_type = cls
+
+
+def wrap(value: Any, tag: Any = None) -> Any:
+    """A user's handle on a value."""
+    return _handle_type(value, tag)
+
+
+def fresh_tag(tag: Any) -> Any:
+    """A tag for another value of the same kind."""
+    return tag.fresh() if type(tag) is KeyTag else tag
+
+
+def tag_key(tag: Any) -> Any:
+    """What of a tag a trace depends on."""
+    return tag.impl if type(tag) is KeyTag else tag
+
+
+def logical_shape(handle: Handle) -> tuple[int, ...]:
+    """The shape users see."""
+    shape = tuple(handle._v.shape)
+    return shape[:-1] if type(handle._tag) is KeyTag else shape
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view that cannot be written."""
+    if not array.flags.writeable:
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,162 @@
+"""The record of one primitive: all its rules are fields, and calling it runs the current interpreter.
+
+Rules work on *values* (NumPy arrays, device buffers, tracers), never on the user's `Array` handles.
+Operands of a rule have exactly matching dtypes; promotion, weak types and broadcasting are done above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bevel.core.aval import Aval
+from bevel.core.errors import Unsupported as UnsupportedError
+from bevel.core.interpreter import state
+
+
+class Unsupported:
+    """A rule that does not exist, and why. Using it raises `errors.Unsupported`."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str):
+        self.why = why
+
+    def __repr__(self) -> str:
+        return f"Unsupported({self.why!r})"
+
+
+class _Marker:
+    __slots__ = ("name",)
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+linear = _Marker("linear")
+"""jvp rule of an op that is linear in all its operands together: apply it to the tangents."""
+
+multilinear = _Marker("multilinear")
+"""jvp rule of an op that is linear in each operand alone (mul, dot_general)."""
+
+zero_tangent = _Marker("zero_tangent")
+"""jvp rule of an op whose results carry no derivative (comparisons, integers, sign)."""
+
+
+class Undefined:
+    """Stands for a linear operand in a transpose rule: it has an aval and no value."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: Aval):
+        self.aval = aval
+
+    @property
+    def shape(self):
+        return self.aval.shape
+
+    @property
+    def dtype(self):
+        return self.aval.dtype
+
+    @property
+    def ndim(self):
+        return self.aval.ndim
+
+
+def is_undefined(x: Any) -> bool:
+    return type(x) is Undefined
+
+
+class Op:
+    """One primitive.
+
+    Fields (`x`: operands, `params`: keyword parameters, all hashable):
+
+    - `abstract(*avals, **params)` -> Aval (a tuple of them if `multiple`). Raises TypeError/ValueError
+      with shapes and the fix for operands that do not fit.
+    - `reference(*ndarrays, **params)` -> ndarray (tuple if `multiple`): the meaning, and the eager path on CPU.
+    - `lower(b, *vals, **params)` -> Val (tuple if `multiple`): StableHLO through the builder `b`;
+      `b.out`/`b.outs` are the result avals.
+    - `jvp`: `linear`, `multilinear`, `zero_tangent`, `Unsupported`, a tuple with one
+      `rule(ctx, t, *x, **params) -> tangent` (or None: no derivative) per operand, or a general
+      `rule(ctx, primals, tangents, **params) -> (outs, out_tangents)` where a None tangent is zero.
+      In per-operand rules `ctx.out` is the primal result.
+    - `transpose(ct, *x, **params)` -> cotangents, one per operand, None for those that are not `Undefined`
+      (for an op with one operand: the cotangent itself). `ct` is a tuple with possible Nones if `multiple`.
+    - `batch(size, x, batched, **params)` -> (out, batched_out): the batch axis is always axis 0 of a
+      batched operand and of a batched result (tuples if `multiple`).
+    - `partial(builder, args, unknown, params)` -> outs: partial evaluation of ops that hold graphs.
+    - `dce(params, used)` -> (params, kept operand indices) or None: drop unused results of ops that hold graphs.
+    - `collective(axis, x, batched, **params)`: the batch rule over the mapped axis that the op names
+      (`params["axis_name"]`); `axis` is its size as an int, with its `name`.
+    - `effect`: must run even if its results are unused.
+    - `compile_above`: eagerly, operands larger than this run as a one-op XLA program (None: never).
+    """
+
+    __slots__ = (
+        "abstract",
+        "batch",
+        "collective",
+        "compile_above",
+        "dce",
+        "effect",
+        "jvp",
+        "lower",
+        "multiple",
+        "name",
+        "partial",
+        "reference",
+        "transpose",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        abstract: Callable[..., Any],
+        reference: Callable[..., Any] | Unsupported,
+        lower: Callable[..., Any] | Unsupported,
+        jvp: Any,
+        transpose: Callable[..., Any] | Unsupported,
+        batch: Callable[..., Any] | Unsupported,
+        multiple: bool = False,
+        effect: bool = False,
+        partial: Callable[..., Any] | None = None,
+        dce: Callable[..., Any] | None = None,
+        compile_above: int | None = None,
+        collective: Callable[..., Any] | None = None,
+    ):
+        self.name = name
+        self.abstract = abstract
+        self.reference = reference
+        self.lower = lower
+        self.jvp = jvp
+        self.transpose = transpose
+        self.batch = batch
+        self.multiple = multiple
+        self.effect = effect
+        self.partial = partial
+        self.dce = dce
+        self.compile_above = compile_above
+        self.collective = collective
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        return state.current.run(self, args, params)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self):
+        raise TypeError(f"op {self.name} is code, not data: it cannot be pickled; save arrays or export the program")
+
+
+def rule(op: Op, field: str) -> Callable[..., Any]:
+    """A rule of an op; raises `errors.Unsupported` with the reason when there is none."""
+    found = getattr(op, field)
+    if isinstance(found, Unsupported):
+        raise UnsupportedError(f"{op.name} has no {field} rule: {found.why}")
+    return found

@@ -1,0 +1,87 @@
+"""Where in the user's own code something happened."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import NamedTuple
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_internal: dict[str, bool] = {}
+
+
+class _Scopes(threading.local):
+    def __init__(self):
+        self.names: tuple[str, ...] = ()
+
+
+_scopes = _Scopes()
+
+
+def push_scope(name: str) -> None:
+    """Open a named scope (`bv.named_scope`)."""
+    _scopes.names = (*_scopes.names, name)
+
+
+def pop_scope() -> None:
+    """Close the innermost named scope."""
+    _scopes.names = _scopes.names[:-1]
+
+
+class Source(NamedTuple):
+    """A line of the user's code, and the named scopes it ran in ("outer/inner")."""
+
+    file: str
+    line: int
+    function: str
+    scope: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} ({self.function})"
+
+
+def is_internal(filename: str) -> bool:
+    known = _internal.get(filename)
+    if known is None:
+        third_party = f"{os.sep}optree{os.sep}" in filename or filename.endswith("functools.py")
+        known = _internal[filename] = (
+            filename.startswith(_ROOT) or filename.startswith("<frozen") or third_party
+        )
+    return known
+
+
+def user_frame():
+    """The innermost frame outside Bevel, or None."""
+    frame = sys._getframe(1)
+    while frame is not None and is_internal(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def user_source() -> Source | None:
+    """The user's line that is running now."""
+    frame = user_frame()
+    if frame is None:
+        return None
+    return Source(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, "/".join(_scopes.names))
+
+
+def where(source: Source | None) -> str:
+    return "an unknown place" if source is None else str(source)
+
+
+def hide_internal_frames(error: BaseException) -> BaseException:
+    """The same error, its traceback without Bevel's frames (the last one is kept if there is no other)."""
+    frames = []
+    tb = error.__traceback__
+    while tb is not None:
+        if not is_internal(tb.tb_frame.f_code.co_filename):
+            frames.append(tb)
+        tb = tb.tb_next
+    if frames:
+        for a, b in zip(frames, frames[1:], strict=False):
+            a.tb_next = b
+        frames[-1].tb_next = None
+        error.__traceback__ = frames[0]
+    return error

@@ -1,0 +1,206 @@
+"""`Module`: a plain Python object that holds cells.
+
+There is nothing to declare: assign variables, other modules, lists and dicts of them, and plain values in
+`__init__`. Transforms take modules as arguments, or find them closed over, and see the cells inside.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bevel.core.ref import Cell
+from bevel.nn import epoch
+from bevel.nn.filters import to_predicate
+from bevel.nn.state import State
+from bevel.nn.structure import GraphDef, Path, path_text, structure_of
+from bevel.numpy.convert import is_array_like
+
+_MISSING = object()
+_SIMPLE = (bool, int, float, str, type(None))
+
+
+class Module:
+    """Base of everything with parameters or state.
+
+    Subclasses assign attributes in `__init__` and compute in `__call__` (or any method). A module shared
+    by two others is one module: its parameters count once.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> from bevel import nn
+    >>> class Scale(nn.Module):
+    ...     def __init__(self, n):
+    ...         self.weight = nn.Param(bnp.ones(n))
+    ...     def __call__(self, x):
+    ...         return x * self.weight
+    >>> model = Scale(2)
+    >>> bv.grad(lambda m: m(bnp.array([1.0, 2.0])).sum())(model)
+    State({'weight': Array([1., 2.], dtype=float32)})
+    >>> model
+    Scale(weight=Param(float32[2]))
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_bevel_seen", "_bevel_structure")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Module:
+        """An object whose structure nobody has seen yet."""
+        self = super().__new__(cls)
+        object.__setattr__(self, "_bevel_seen", False)
+        object.__setattr__(self, "_bevel_structure", None)
+        return self
+
+    # -- what transforms ask ---------------------------------------------------------------------
+
+    def __bevel_attributes__(self) -> Mapping[str, Any]:
+        return vars(self)
+
+    def __bevel_cells__(self) -> Sequence[Cell]:
+        return structure_of(self).cells
+
+    def __bevel_structure__(self) -> GraphDef:
+        return structure_of(self).graphdef
+
+    def __bevel_state__(self, contents: Mapping[Cell, Any]) -> State:
+        found = structure_of(self)
+        chosen = {p: contents[c] for p, c in zip(found.paths, found.cells, strict=True) if c in contents}
+        return State.from_flat(chosen)
+
+    # -- attributes ------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        attributes = vars(self)
+        old = attributes.get(name, _MISSING)
+        if isinstance(old, Cell) and not isinstance(value, Cell) and is_array_like(value):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a {type(old).__name__}, and an array is assigned in its place.\n"
+                "Why: the array would be a constant of the model: not trained, not saved.\n"
+                f"Write instead: self.{name}.value = x (or self.{name}[...] = x) to change its contents; "
+                f"`del self.{name}` first to really replace it."
+            )
+        object.__setattr__(self, name, value)
+        if self._bevel_seen and not _same(old, attributes.get(name, _MISSING)):
+            epoch.advance()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        if self._bevel_seen:
+            epoch.advance()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    # -- modes -----------------------------------------------------------------------------------
+
+    def set_attributes(self, *filters: Any, raise_if_not_found: bool = True, **attributes: Any) -> Module:
+        """Set attributes in this module and all inside that have them; returns the module.
+
+        Args:
+            filters: which modules: classes, callables `(path, module)`; all by default.
+            raise_if_not_found: raise if no module has one of the attributes.
+            attributes: names and new values.
+
+        Raises:
+            ValueError: no module has such an attribute.
+
+        >>> from bevel import nn
+        >>> nn.Dropout(0.5).set_attributes(rate=0.1).rate
+        0.1
+        """
+        predicates = [to_predicate(f) for f in filters or (...,)]
+        missing = set(attributes)
+        for path, module in structure_of(self).modules:
+            if not any(p(path, module) for p in predicates):
+                continue
+            for name, value in attributes.items():
+                if hasattr(module, name):
+                    setattr(module, name, value)
+                    missing.discard(name)
+        if missing and raise_if_not_found:
+            raise ValueError(
+                f"set_attributes: no module in this {type(self).__name__} has the attribute(s) {sorted(missing)}.\n"
+                "Write instead: the name of an attribute that exists, or raise_if_not_found=False."
+            )
+        return self
+
+    def train(self, **attributes: Any) -> Module:
+        """Training mode: dropout drops, batch norm uses the batch; returns the module."""
+        return self._mode(deterministic=False, use_running_average=False, **attributes)
+
+    def eval(self, **attributes: Any) -> Module:
+        """Evaluation mode: no dropout, running averages; returns the module.
+
+        >>> import bevel.numpy as bnp
+        >>> from bevel import nn
+        >>> nn.Dropout(0.5, rngs=nn.Rngs(0)).eval()(bnp.ones(3))
+        Array([1., 1., 1.], dtype=float32)
+        """
+        return self._mode(deterministic=True, use_running_average=True, **attributes)
+
+    def _mode(self, **attributes: Any) -> Module:
+        return self.set_attributes(raise_if_not_found=False, **attributes)
+
+    # -- looking inside --------------------------------------------------------------------------
+
+    def iter_modules(self) -> Iterator[tuple[Path, Module]]:
+        """Pairs of path and module: this one, then all inside, each once.
+
+        >>> from bevel import nn
+        >>> [path for path, m in nn.Sequential(nn.Dropout(0.1), nn.relu).iter_modules()]
+        [(), ('layers', 0)]
+        """
+        return iter(structure_of(self).modules)
+
+    def iter_children(self) -> Iterator[tuple[Any, Module]]:
+        """Pairs of attribute name and module, for the attributes that are modules."""
+        return ((name, x) for name, x in sorted(vars(self).items()) if isinstance(x, Module))
+
+    def __repr__(self) -> str:
+        return _show(self, 0, {})
+
+
+def _same(old: Any, new: Any) -> bool:
+    return old is new or (type(old) is type(new) and isinstance(old, _SIMPLE) and operator.eq(old, new))
+
+
+_WIDTH = 100
+
+
+def _show(x: Any, indent: int, shown: dict[int, str], path: Path = ()) -> str:
+    """A module as the call that would make it, nested modules on lines of their own if it is long."""
+    if isinstance(x, Cell):
+        return x.summary() if hasattr(x, "summary") else repr(x)
+    if isinstance(x, Module):
+        if id(x) in shown:
+            return f"<{shown[id(x)]}>"
+        shown[id(x)] = path_text(path)
+        items = [
+            (f"{k}=", v, (*path, k)) for k, v in vars(x).items() if not k.startswith("_") and not _is_default(v)
+        ]
+        return _layout(f"{type(x).__name__}(", ")", items, indent, shown)
+    if isinstance(x, list | tuple) and _interesting(x):
+        pair = "[]" if isinstance(x, list) else "()"
+        return _layout(pair[0], pair[1], [("", v, (*path, i)) for i, v in enumerate(x)], indent, shown)
+    if isinstance(x, dict) and _interesting(x.values()):
+        return _layout("{", "}", [(f"{k!r}: ", v, (*path, k)) for k, v in x.items()], indent, shown)
+    if callable(x) and hasattr(x, "__name__"):
+        return x.__name__
+    return repr(x)
+
+
+def _is_default(value: Any) -> bool:
+    """Plain options are left out of what is shown, but for numbers and names."""
+    return value is None or isinstance(value, bool) or (callable(value) and not isinstance(value, Module | Cell))
+
+
+def _interesting(values: Any) -> bool:
+    return any(isinstance(v, Module | Cell | list | tuple | dict) for v in values)
+
+
+def _layout(opening: str, closing: str, items: list, indent: int, shown: dict[int, str]) -> str:
+    parts = [label + _show(v, indent + 2, shown, path) for label, v, path in items]
+    line = opening + ", ".join(parts) + closing
+    if len(line) + indent <= _WIDTH and "\n" not in line:
+        return line
+    pad = " " * (indent + 2)
+    return opening + "\n" + "".join(f"{pad}{p},\n" for p in parts) + " " * indent + closing

@@ -1,0 +1,714 @@
+"""Functions of each element: arithmetic, exponentials, trigonometry, comparisons, logic, bits, rounding.
+
+Each row names an op, or a rule written with ops. NumPy's argument names and values; dtypes follow the
+promotion lattice, where Python numbers are weak and nothing becomes 64-bit by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+import bevel.ops as ops
+from bevel.core import dtypes
+from bevel.core.dtypes import INT, UNSIGNED, bool_, float32
+from bevel.core.handle import WEAK, Handle, wrap
+from bevel.numpy.convert import enter, numbers, value_at
+from bevel.numpy.families import FAST_FLOAT, FAST_NUMBER, binary, named, quick_binary, unary
+
+FAST_BITS = (bool_, *INT)
+
+
+def const(x: Any, value: Any) -> Any:
+    """A constant with the shape and dtype of a value."""
+    return ops.full_like(x, value)
+
+
+def is_int(x: Any) -> bool:
+    return dtypes.is_integer(x.dtype)
+
+
+def _is_negative(x: Any) -> Any:
+    return ops.lt(x, const(x, 0))
+
+
+def _is_nan(x: Any) -> Any:
+    return ops.ne(x, x)
+
+
+# -- arithmetic ----------------------------------------------------------------------------------
+
+
+def _add(x, y):
+    return ops.or_(x, y) if x.dtype == bool_ else ops.add(x, y)
+
+
+def _multiply(x, y):
+    return ops.and_(x, y) if x.dtype == bool_ else ops.mul(x, y)
+
+
+def _subtract(x, y):
+    if x.dtype == bool_:
+        raise TypeError(
+            "subtract: bools have no difference.\n"
+            "Write instead: x ^ y for exclusive or, or x.astype(int) - y."
+        )
+    return ops.sub(x, y)
+
+
+def _unless_zero(y, out):
+    """NumPy's rule for integers: division by zero gives 0."""
+    return ops.select(ops.eq(y, const(y, 0)), const(y, 0), out)
+
+
+def _as_number(x):
+    """Bools as integers."""
+    return ops.convert(x, dtype=dtypes.int32) if x.dtype == bool_ else x
+
+
+def _signs_differ(r, y):
+    """Where a truncated remainder is not zero and has not the divisor's sign."""
+    return ops.and_(ops.ne(r, const(r, 0)), ops.ne(_is_negative(r), _is_negative(y)))
+
+
+def _floor_divide(x, y):
+    x, y = _as_number(x), _as_number(y)
+    if x.dtype in UNSIGNED:
+        return _unless_zero(y, ops.div(x, y))
+    r = ops.rem(x, y)
+    if is_int(x):
+        q = ops.div(x, y)
+        return _unless_zero(y, ops.select(_signs_differ(r, y), ops.sub(q, const(q, 1)), q))
+    q = ops.div(ops.sub(x, r), y)
+    q = ops.round(ops.select(_signs_differ(r, y), ops.sub(q, const(q, 1)), q), method="even")
+    return ops.select(ops.eq(y, const(y, 0)), ops.div(x, y), q)
+
+
+def _remainder(x, y):
+    x, y = _as_number(x), _as_number(y)
+    r = ops.rem(x, y)
+    if x.dtype not in UNSIGNED:
+        r = ops.select(_signs_differ(r, y), ops.add(r, y), r)
+    return _unless_zero(y, r) if is_int(x) else r
+
+
+def _fmod(x, y):
+    x, y = _as_number(x), _as_number(y)
+    return _unless_zero(y, ops.rem(x, y)) if is_int(x) else ops.rem(x, y)
+
+
+add = binary(
+    "add",
+    _add,
+    "Sum of two arrays; bools are joined by *or*.",
+    ">>> bnp.add(bnp.arange(3), 0.5)\nArray([0.5, 1.5, 2.5], dtype=float32)",
+    quick=ops.add,
+)
+subtract = binary(
+    "subtract",
+    _subtract,
+    "Difference of two arrays.",
+    ">>> bnp.subtract(5, bnp.arange(3))\nArray([5, 4, 3], dtype=int32)",
+    quick=ops.sub,
+)
+multiply = binary(
+    "multiply",
+    _multiply,
+    "Product of two arrays; bools are joined by *and*.",
+    ">>> bnp.multiply(bnp.arange(3), bnp.array([[1], [2]]))\nArray([[0, 1, 2],\n       [0, 2, 4]], dtype=int32)",
+    quick=ops.mul,
+)
+divide = binary(
+    "divide",
+    ops.div,
+    "Quotient of two arrays, floating also for integers; x / 0 is an infinity or NaN.",
+    ">>> bnp.divide(bnp.array([1, 2]), 4)\nArray([0.25, 0.5 ], dtype=float32)",
+    inexact=True,
+    quick=ops.div,
+    fast=FAST_FLOAT,
+    reference=np.true_divide,
+)
+true_divide = divide
+floor_divide = binary(
+    "floor_divide",
+    _floor_divide,
+    "Quotient rounded towards minus infinity; integers divided by zero give 0.",
+    ">>> bnp.floor_divide(bnp.array([7, -7]), 2)\nArray([ 3, -4], dtype=int32)",
+)
+remainder = binary(
+    "remainder",
+    _remainder,
+    "Remainder of `floor_divide`, with the divisor's sign; integers divided by zero give 0.",
+    ">>> bnp.remainder(bnp.array([7, -7]), 3)\nArray([1, 2], dtype=int32)",
+)
+mod = remainder
+fmod = binary(
+    "fmod",
+    _fmod,
+    "Remainder of the division rounded towards zero, with the dividend's sign.",
+    ">>> bnp.fmod(bnp.array([7, -7]), 3)\nArray([ 1, -1], dtype=int32)",
+)
+
+
+def divmod(x1: Any, x2: Any, /) -> tuple[Any, Any]:
+    """`(floor_divide(x1, x2), remainder(x1, x2))`.
+
+    >>> bnp.divmod(bnp.array([7, -7]), 2)
+    (Array([ 3, -4], dtype=int32), Array([1, 1], dtype=int32))
+    """
+    return floor_divide(x1, x2), remainder(x1, x2)
+
+
+def modf(x: Any, /) -> tuple[Any, Any]:
+    """Fractional and whole part, both with the sign of `x`.
+
+    >>> bnp.modf(-2.5)
+    (Array(-0.5, dtype=float32, weak_type=True), Array(-2., dtype=float32, weak_type=True))
+    """
+    (v,), tag = numbers("modf", (x,), inexact=True)
+    whole = ops.trunc(v)
+    finite = ops.is_finite(v)
+    fraction = ops.select(finite, ops.sub(v, whole), ops.select(_is_nan(v), v, const(v, 0)))
+    return wrap(fraction, tag), wrap(whole, tag)
+
+
+negative = unary(
+    "negative",
+    ops.neg,
+    "The number with the other sign; unsigned integers wrap around.",
+    ">>> bnp.negative(bnp.array([1, -2]))\nArray([-1,  2], dtype=int32)",
+    inexact=False,
+    fast=FAST_NUMBER,
+)
+
+
+def positive(x: Any, /) -> Any:
+    """The array itself: what `+x` means.
+
+    >>> bnp.positive(bnp.array([1, -2]))
+    Array([ 1, -2], dtype=int32)
+    """
+    (v,), tag = numbers("positive", (x,))
+    return wrap(v, tag)
+
+
+_abs_of_numbers = unary("absolute", ops.abs, "", "", inexact=False, fast=(*INT, *FAST_FLOAT))
+
+
+def absolute(x: Any, /) -> Any:
+    """Absolute value; of complex numbers the modulus, which is real. Bools are kept.
+
+    >>> bnp.absolute(bnp.array([-1.5, 2.0]))
+    Array([1.5, 2. ], dtype=float32)
+    >>> bnp.absolute(3 + 4j)
+    Array(5., dtype=float32, weak_type=True)
+    """
+    if dtype_of(x) == bool_:
+        return positive(x)
+    return _abs_of_numbers(x)
+
+
+abs = absolute
+
+
+def dtype_of(x: Any) -> np.dtype:
+    """The dtype an argument enters at."""
+    if not isinstance(x, Handle):
+        x = enter(x)
+    return np.dtype(x._v.dtype)
+
+
+def fabs(x: Any, /) -> Any:
+    """Absolute value in a floating dtype.
+
+    >>> bnp.fabs(bnp.array([-1, 2]))
+    Array([1., 2.], dtype=float32)
+    """
+    (v,), tag = numbers("fabs", (x,), inexact=True)
+    if dtypes.is_complex(v.dtype):
+        raise TypeError("fabs: complex numbers are not taken.\nWrite instead: bnp.abs(x).")
+    return wrap(ops.abs(v), tag)
+
+
+sign = unary(
+    "sign",
+    ops.sign,
+    "-1, 0 or 1; of complex numbers x / abs(x). NaN stays NaN.",
+    ">>> bnp.sign(bnp.array([-2.0, 0.0, 3.0]))\nArray([-1.,  0.,  1.], dtype=float32)",
+    inexact=False,
+)
+
+
+def square(x: Any, /) -> Any:
+    """The number times itself.
+
+    >>> bnp.square(bnp.array([1, -2]))
+    Array([1, 4], dtype=int32)
+    """
+    (v,), tag = numbers("square", (x,))
+    return wrap(ops.square(_as_number(v)), tag)
+
+
+def reciprocal(x: Any, /) -> Any:
+    """1 / x, floating also for integers.
+
+    >>> bnp.reciprocal(bnp.array([2, 4]))
+    Array([0.5 , 0.25], dtype=float32)
+    """
+    return divide(1, x)
+
+
+# -- powers, exponentials and logarithms -----------------------------------------------------------
+
+_MULTIPLIED_OUT = 16
+"""A whole float exponent up to this size is multiplied out: quicker than `pow`, and exact for squares."""
+
+
+def _whole_exponent(y: Any) -> int | None:
+    """The exponent as a Python int, where the power can be multiplied out."""
+    if type(y) is int:
+        return y
+    if type(y) is float and y.is_integer() and -_MULTIPLIED_OUT <= y <= _MULTIPLIED_OUT:
+        return int(y)
+    return None
+
+
+def power(x1: Any, x2: Any, /) -> Any:
+    """`x1` to the power `x2`, broadcast together and promoted.
+
+    A Python integer as exponent is multiplied out and keeps the dtype of `x1`.
+
+    Raises:
+        TypeError: integers to a negative Python integer, whose result is not an integer.
+
+    >>> bnp.power(bnp.array([1.0, 2.0, 3.0]), 2)
+    Array([1., 4., 9.], dtype=float32)
+    >>> bnp.power(2.0, bnp.arange(3))
+    Array([1., 2., 4.], dtype=float32, weak_type=True)
+    """
+    exponent = _whole_exponent(x2)
+    if exponent is not None:
+        (v,), tag = numbers("power", (x1,))
+        v = _as_number(v)
+        if type(x2) is float and is_int(v):
+            v, tag = ops.convert(v, dtype=float32), tag if tag is WEAK else None
+        if exponent < 0 and is_int(v):
+            raise TypeError(
+                f"power: an integer array to the power {exponent} is not an integer.\n"
+                f"Write instead: x.astype(float) ** {exponent}, or x ** {float(exponent)}."
+            )
+        return wrap(ops.integer_pow(v, y=exponent), tag)
+    (a, b), tag = numbers("power", (x1, x2))
+    return wrap(ops.pow(_as_number(a), _as_number(b)), tag)
+
+
+pow = power
+
+float_power = binary(
+    "float_power",
+    ops.pow,
+    "`x1` to the power `x2` in a floating dtype.",
+    ">>> bnp.float_power(bnp.array([2, 4]), -1)\nArray([0.5 , 0.25], dtype=float32)",
+    inexact=True,
+)
+exp = unary(
+    "exp",
+    ops.exp,
+    "The exponential function.",
+    ">>> bnp.exp(bnp.array([0.0, 1.0]))\nArray([1.       , 2.7182817], dtype=float32)",
+)
+exp2 = unary(
+    "exp2", ops.exp2, "2 to the power x.", ">>> bnp.exp2(bnp.array([1, 3]))\nArray([2., 8.], dtype=float32)"
+)
+expm1 = unary(
+    "expm1",
+    ops.expm1,
+    "exp(x) - 1, exact also for small x.",
+    ">>> bnp.expm1(bnp.array([0.0, 1e-8]))\nArray([0.e+00, 1.e-08], dtype=float32)",
+)
+log = unary(
+    "log",
+    ops.log,
+    "Natural logarithm; of 0 it is -inf, of negative numbers NaN.",
+    ">>> bnp.log(bnp.array([1.0, 0.0]))\nArray([  0., -inf], dtype=float32)",
+)
+log1p = unary(
+    "log1p",
+    ops.log1p,
+    "log(1 + x), exact also for small x.",
+    ">>> bnp.log1p(bnp.array([0.0, 1e-8]))\nArray([0.e+00, 1.e-08], dtype=float32)",
+)
+
+
+def _log_base(name: str, base: int) -> Any:
+    def log_base(x, /):
+        (v,), tag = numbers(name, (x,), inexact=True)
+        out = ops.log(v)
+        return wrap(ops.mul(out, const(out, 1 / math.log(base))), tag)
+
+    doc = (
+        f"Logarithm to base {base}.\n\n`x`: an array of numbers of any shape. Integers and bools are computed in "
+        f"float32.\n\n>>> bnp.{name}(bnp.array([1.0, {base}.0]))\nArray([0., 1.], dtype=float32)\n"
+    )
+    return named(log_base, name, doc)
+
+
+log2 = _log_base("log2", 2)
+log10 = _log_base("log10", 10)
+sqrt = unary(
+    "sqrt",
+    ops.sqrt,
+    "Square root; of negative real numbers NaN.",
+    ">>> bnp.sqrt(bnp.array([4, 9]))\nArray([2., 3.], dtype=float32)",
+)
+cbrt = unary(
+    "cbrt", ops.cbrt, "Cube root.", ">>> bnp.cbrt(bnp.array([8.0, -27.0]))\nArray([ 2., -3.], dtype=float32)"
+)
+
+
+def _logaddexp(x, y):
+    gap = ops.sub(x, y)
+    undefined = _is_nan(gap)  # equal infinities, or a NaN: the sum is right
+    gap = ops.select(undefined, const(gap, 0), gap)
+    larger = ops.add(ops.max(x, y), ops.log1p(ops.exp(ops.neg(ops.abs(gap)))))
+    return ops.select(undefined, ops.add(x, y), larger)
+
+
+def _logaddexp2(x, y):
+    ln2 = const(x, math.log(2))
+    return ops.div(_logaddexp(ops.mul(x, ln2), ops.mul(y, ln2)), ln2)
+
+
+logaddexp = binary(
+    "logaddexp",
+    _logaddexp,
+    "log(exp(x1) + exp(x2)) without overflow.",
+    ">>> bnp.logaddexp(bnp.array([0.0, 1000.0]), bnp.array([-bnp.inf, 0.0]))\nArray([   0., 1000.], dtype=float32)",
+    inexact=True,
+)
+logaddexp2 = binary(
+    "logaddexp2",
+    _logaddexp2,
+    "log2(2**x1 + 2**x2) without overflow.",
+    ">>> bnp.logaddexp2(bnp.array([1.0]), 1.0)\nArray([2.], dtype=float32)",
+    inexact=True,
+)
+
+# -- trigonometric and hyperbolic ------------------------------------------------------------------
+
+_ZERO = "(bnp.array([0.0]))\nArray([{}], dtype=float32)"
+
+
+def _circular(name: str, op: Any, doc: str, at_zero: str = "0.") -> Any:
+    return unary(name, op, doc, f">>> bnp.{name}{_ZERO.format(at_zero)}")
+
+
+sin = _circular("sin", ops.sin, "Sine of an angle in radians.")
+cos = _circular("cos", ops.cos, "Cosine of an angle in radians.", "1.")
+tan = _circular("tan", ops.tan, "Tangent of an angle in radians.")
+arcsin = _circular("arcsin", ops.asin, "Inverse sine, between -pi/2 and pi/2; NaN outside [-1, 1].")
+arccos = _circular("arccos", ops.acos, "Inverse cosine, between 0 and pi; NaN outside [-1, 1].", "1.5707964")
+arctan = _circular("arctan", ops.atan, "Inverse tangent, between -pi/2 and pi/2.")
+sinh = _circular("sinh", ops.sinh, "Hyperbolic sine.")
+cosh = _circular("cosh", ops.cosh, "Hyperbolic cosine.", "1.")
+tanh = _circular("tanh", ops.tanh, "Hyperbolic tangent.")
+arcsinh = _circular("arcsinh", ops.asinh, "Inverse hyperbolic sine.")
+arccosh = _circular("arccosh", ops.acosh, "Inverse hyperbolic cosine; NaN below 1.", "nan")
+arctanh = _circular("arctanh", ops.atanh, "Inverse hyperbolic tangent; NaN outside [-1, 1].")
+asin, acos, atan = arcsin, arccos, arctan
+asinh, acosh, atanh = arcsinh, arccosh, arctanh
+arctan2 = binary(
+    "arctan2",
+    ops.atan2,
+    "Angle of the point (x2, x1) in radians, between -pi and pi.",
+    ">>> bnp.arctan2(bnp.array([1.0, 0.0]), bnp.array([0.0, -1.0]))\nArray([1.5707964, 3.1415927], dtype=float32)",
+    inexact=True,
+    quick=ops.atan2,
+    fast=FAST_FLOAT,
+)
+atan2 = arctan2
+
+
+def _hypot(x, y):
+    if dtypes.is_complex(x.dtype):
+        raise TypeError("hypot: complex numbers are not taken.\nWrite instead: bnp.hypot(bnp.abs(x), bnp.abs(y)).")
+    x, y = ops.abs(x), ops.abs(y)
+    large, small = ops.max(x, y), ops.min(x, y)
+    plain = ops.and_(ops.ne(large, const(x, 0)), ops.is_finite(large))
+    ratio = ops.div(ops.select(plain, small, const(x, 0)), ops.select(plain, large, const(x, 1)))
+    out = ops.mul(large, ops.sqrt(ops.add(const(x, 1), ops.square(ratio))))
+    infinite = const(x, math.inf)
+    return ops.select(ops.or_(ops.eq(x, infinite), ops.eq(y, infinite)), infinite, out)
+
+
+hypot = binary(
+    "hypot",
+    _hypot,
+    "Length of the vector (x1, x2), without overflow.",
+    ">>> bnp.hypot(bnp.array([3.0, 3e30]), bnp.array([4.0, 4e30]))\nArray([5.e+00, 5.e+30], dtype=float32)",
+    inexact=True,
+)
+
+
+def _scaled(name: str, factor: float, doc: str, example: str) -> Any:
+    def scaled(x, /):
+        (v,), tag = numbers(name, (x,), inexact=True)
+        return wrap(ops.mul(v, const(v, factor)), tag)
+
+    return named(scaled, name, f"{doc}\n\n`x`: real numbers of any shape.\n\n{example}\n")
+
+
+deg2rad = _scaled(
+    "deg2rad",
+    math.pi / 180,
+    "Degrees as radians.",
+    ">>> bnp.deg2rad(bnp.array([180]))\nArray([3.1415927], dtype=float32)",
+)
+rad2deg = _scaled(
+    "rad2deg",
+    180 / math.pi,
+    "Radians as degrees.",
+    ">>> bnp.rad2deg(bnp.array([bnp.pi]))\nArray([180.], dtype=float32)",
+)
+radians, degrees = deg2rad, rad2deg
+
+
+def sinc(x: Any, /) -> Any:
+    """sin(pi x) / (pi x), and 1 at 0; derivatives are right there too.
+
+    >>> bnp.sinc(bnp.array([0.0, 0.5]))
+    Array([1.       , 0.63661975], dtype=float32)
+    """
+    (v,), tag = numbers("sinc", (x,), inexact=True)
+    angle = ops.mul(v, const(v, math.pi))
+    # Near 0 the first terms of the series are exact, and so are four derivatives of them.
+    near = ops.lt(ops.abs(angle), ops.full(v.shape, 1e-2, dtypes.real_dtype(v.dtype)))
+    safe = ops.select(near, const(v, 1), angle)
+    s = ops.square(angle)
+    series = ops.add(const(v, 1), ops.mul(s, ops.add(const(v, -1 / 6), ops.mul(s, const(v, 1 / 120)))))
+    return wrap(ops.select(near, series, ops.div(ops.sin(safe), safe)), tag)
+
+
+# -- larger and smaller, signs and steps -----------------------------------------------------------
+
+maximum = binary(
+    "maximum",
+    ops.max,
+    "The larger of two numbers; NaN if either is NaN.",
+    ">>> bnp.maximum(bnp.array([1, 5]), 3)\nArray([3, 5], dtype=int32)",
+    quick=ops.max,
+)
+minimum = binary(
+    "minimum",
+    ops.min,
+    "The smaller of two numbers; NaN if either is NaN.",
+    ">>> bnp.minimum(bnp.array([1, 5]), 3)\nArray([1, 3], dtype=int32)",
+    quick=ops.min,
+)
+
+
+def _skipping_nan(op: Any) -> Any:
+    def rule(x, y):
+        return ops.select(_is_nan(x), y, ops.select(_is_nan(y), x, op(x, y)))
+
+    return rule
+
+
+fmax = binary(
+    "fmax",
+    _skipping_nan(ops.max),
+    "The larger of two numbers; a number beside NaN wins.",
+    ">>> bnp.fmax(bnp.array([1.0, bnp.nan]), 3.0)\nArray([3., 3.], dtype=float32)",
+)
+fmin = binary(
+    "fmin",
+    _skipping_nan(ops.min),
+    "The smaller of two numbers; a number beside NaN wins.",
+    ">>> bnp.fmin(bnp.array([1.0, bnp.nan]), 3.0)\nArray([1., 3.], dtype=float32)",
+)
+
+
+def sign_bit(x: Any) -> Any:
+    """Whether the sign bit of a value is set."""
+    if dtypes.is_float(x.dtype):
+        x = ops.bitcast(x, dtype=np.dtype(f"int{8 * x.dtype.itemsize}"))
+    return ops.full_like(x, False, bool_) if x.dtype in (*UNSIGNED, bool_) else _is_negative(x)
+
+
+def _copysign(x, y):
+    return ops.select(ops.ne(sign_bit(x), sign_bit(y)), ops.neg(x), x)
+
+
+def _heaviside(x, y):
+    step = ops.select(_is_negative(x), const(x, 0), ops.select(ops.eq(x, const(x, 0)), y, const(x, 1)))
+    return ops.select(_is_nan(x), x, step)
+
+
+copysign = binary(
+    "copysign",
+    _copysign,
+    "`x1` with the sign of `x2`.",
+    ">>> bnp.copysign(bnp.array([1.0, -2.0]), -1.0)\nArray([-1., -2.], dtype=float32)",
+    inexact=True,
+)
+nextafter = binary(
+    "nextafter",
+    ops.nextafter,
+    "The next float after `x1` towards `x2`.",
+    ">>> float(bnp.nextafter(bnp.float32(1), 2) - 1)\n1.1920928955078125e-07",
+    inexact=True,
+)
+heaviside = binary(
+    "heaviside",
+    _heaviside,
+    "0 for negative `x1`, 1 for positive, `x2` at 0.",
+    ">>> bnp.heaviside(bnp.array([-1.0, 0.0, 2.0]), 0.5)\nArray([0. , 0.5, 1. ], dtype=float32)",
+    inexact=True,
+)
+
+
+def signbit(x: Any, /) -> Any:
+    """Whether the sign bit is set: for negative numbers and -0.0.
+
+    >>> bnp.signbit(bnp.array([-0.0, 0.0, -3.0]))
+    Array([ True, False,  True], dtype=bool)
+    """
+    (v,), _ = numbers("signbit", (x,))
+    return wrap(sign_bit(v))
+
+
+# -- comparisons and logic -------------------------------------------------------------------------
+
+
+def _lexicographic(op: Any, strict: Any) -> Any:
+    """A comparison; complex numbers compare by real part, then by imaginary part, as in NumPy."""
+
+    def rule(x, y):
+        if not dtypes.is_complex(x.dtype):
+            return op(x, y)
+        tied = ops.eq(ops.real(x), ops.real(y))
+        return ops.select(tied, op(ops.imag(x), ops.imag(y)), strict(ops.real(x), ops.real(y)))
+
+    return rule
+
+
+def _compare(name: str, op: Any, doc: str, example: str, strict: Any = None) -> Any:
+    rule = op if strict is None else _lexicographic(op, strict)
+
+    def slow(x1, x2, /):
+        operands = [_within(x1, x2), _within(x2, x1)]
+        (a, b), _ = numbers(name, tuple(operands))
+        return wrap(rule(a, b))
+
+    fn = quick_binary(slow, op, (bool_, *INT, *FAST_FLOAT))
+    text = f"{doc}\n\nOperands are broadcast together and promoted; the result is bool. NaN is unequal to everything."
+    return named(fn, name, f"{text}\n\n>>> bnp.{name}(bnp.array([1, 2, 3]), 2)\n{example}\n")
+
+
+def _within(x: Any, other: Any) -> Any:
+    """An operand of a comparison; one with a Python integer that its dtype cannot hold is widened."""
+    if type(other) is int and isinstance(x, Handle) and dtypes.is_integer(x._v.dtype):
+        info = np.iinfo(x._v.dtype)
+        if not info.min <= other <= info.max and -(2**63) <= other < 2**63:
+            return wrap(ops.convert(x._v, dtype=dtypes.int64))
+    return x
+
+
+equal = _compare("equal", ops.eq, "x1 == x2.", "Array([False,  True, False], dtype=bool)")
+not_equal = _compare("not_equal", ops.ne, "x1 != x2.", "Array([ True, False,  True], dtype=bool)")
+less = _compare("less", ops.lt, "x1 < x2.", "Array([ True, False, False], dtype=bool)", ops.lt)
+less_equal = _compare("less_equal", ops.le, "x1 <= x2.", "Array([ True,  True, False], dtype=bool)", ops.lt)
+greater = _compare("greater", ops.gt, "x1 > x2.", "Array([False, False,  True], dtype=bool)", ops.gt)
+greater_equal = _compare(
+    "greater_equal", ops.ge, "x1 >= x2.", "Array([False,  True,  True], dtype=bool)", ops.gt
+)
+
+
+def truth(x: Any) -> Any:
+    """A value as bools: true where it is not zero."""
+    return x if x.dtype == bool_ else ops.ne(x, const(x, 0))
+
+
+def _logical(name: str, op: Any, doc: str, example: str) -> Any:
+    def logical(x1, x2, /):
+        one, other = (truth(numbers(name, (x,))[0][0]) for x in (x1, x2))
+        (a, b), _ = numbers(name, (wrap(one), wrap(other)))
+        return wrap(op(a, b))
+
+    text = f"{doc}\n\nNumbers count as true unless they are 0; NaN is true. Operands are broadcast; the result is bool."
+    call = f">>> bnp.{name}(bnp.array([True, False]), bnp.array([True, True]))"
+    return named(logical, name, f"{text}\n\n{call}\n{example}\n")
+
+
+logical_and = _logical("logical_and", ops.and_, "Both are true.", "Array([ True, False], dtype=bool)")
+logical_or = _logical("logical_or", ops.or_, "At least one is true.", "Array([ True,  True], dtype=bool)")
+logical_xor = _logical("logical_xor", ops.xor, "Exactly one is true.", "Array([False,  True], dtype=bool)")
+
+
+def logical_not(x: Any, /) -> Any:
+    """Whether each element is false (zero).
+
+    >>> bnp.logical_not(bnp.array([0.0, 2.0]))
+    Array([ True, False], dtype=bool)
+    """
+    (v,), _ = numbers("logical_not", (x,))
+    return wrap(ops.not_(truth(v)))
+
+
+# -- bits ------------------------------------------------------------------------------------------
+
+
+def _right_shift(x, y):
+    return ops.shift_right_logical(x, y) if x.dtype in UNSIGNED else ops.shift_right_arithmetic(x, y)
+
+
+def _bits(name: str, rule: Any, doc: str, example: str, quick: Any = None) -> Any:
+    def integers_only(x, y):
+        if not (is_int(x) or x.dtype == bool_):
+            raise TypeError(
+                f"{name}: {x.dtype.name} has no bits to combine; it takes integers and bools.\n"
+                "Write instead: x.astype(int), or a comparison such as x > 0."
+            )
+        return rule(x, y)
+
+    call = f">>> bnp.{name}(bnp.array([6, 3]), 2)"
+    return binary(name, integers_only, doc, f"{call}\n{example}", quick=quick, fast=FAST_BITS)
+
+
+bitwise_and = _bits("bitwise_and", ops.and_, "Bits set in both.", "Array([2, 2], dtype=int32)", ops.and_)
+bitwise_or = _bits("bitwise_or", ops.or_, "Bits set in either.", "Array([6, 3], dtype=int32)", ops.or_)
+bitwise_xor = _bits("bitwise_xor", ops.xor, "Bits set in exactly one.", "Array([4, 1], dtype=int32)", ops.xor)
+left_shift = _bits(
+    "left_shift",
+    lambda x, y: ops.shift_left(_as_number(x), _as_number(y)),
+    "Bits moved up by `x2` places: x1 * 2**x2, wrapping around; 0 from the width on.",
+    "Array([24, 12], dtype=int32)",
+)
+right_shift = _bits(
+    "right_shift",
+    lambda x, y: _right_shift(_as_number(x), _as_number(y)),
+    "Bits moved down by `x2` places; the sign is kept.",
+    "Array([1, 0], dtype=int32)",
+)
+bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
+invert = unary(
+    "invert",
+    ops.not_,
+    "All bits turned round; for bools, *not*.",
+    ">>> bnp.invert(bnp.array([0, 5]))\nArray([-1, -6], dtype=int32)",
+    inexact=False,
+    fast=FAST_BITS,
+)
+bitwise_not = bitwise_invert = invert
+
+
+def bitwise_count(x: Any, /) -> Any:
+    """Number of bits set in the absolute value, as uint8.
+
+    >>> bnp.bitwise_count(bnp.array([7, -8]))
+    Array([3, 1], dtype=uint8)
+    """
+    (v,), _ = numbers("bitwise_count", (x,))
+    return wrap(ops.convert(ops.population_count(ops.abs(_as_number(v))), dtype=dtypes.uint8))

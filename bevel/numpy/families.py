@@ -1,0 +1,189 @@
+"""How elementwise functions are made: each is an op behind promotion, broadcasting and a short cut.
+
+The short cut is the eager case that must cost about as much as NumPy: arrays of one dtype (or a Python
+number) in NumPy memory, outside every transform. It calls the op's NumPy reference at once. Everything
+else takes the slow path, which also explains what does not fit. Small NumPy-backed arrays take it even
+where an accelerator is the default device: they have not been placed there yet.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bevel.core import dtypes
+from bevel.core.dtypes import COMPLEX, INT, float32, float64
+from bevel.core.handle import Handle, wrap
+from bevel.core.interpreter import EAGER, quiet, state
+from bevel.core.op import Op
+from bevel.numpy.convert import is_array_like, numbers
+
+Slow = Callable[..., Any]
+
+FAST_FLOAT = (float32, float64)
+FAST_NUMBER = (*INT, *FAST_FLOAT, *COMPLEX)
+
+_SCALARS = {
+    "b": frozenset(),
+    "i": frozenset((int,)),
+    "u": frozenset((int,)),
+    "f": frozenset((int, float)),
+    "c": frozenset((int, float, complex)),
+}
+"""Python numbers that NumPy brings to an array's dtype as the promotion lattice does."""
+
+# NumPy refused: the slow path says why. RuntimeError: the quiet context is in use further up the stack.
+_REFUSED = (TypeError, ValueError, OverflowError, RuntimeError)
+
+_new = Handle.__new__
+_ndarray = np.ndarray
+
+
+def _limit(op: Op) -> int:
+    """Largest number of elements for which NumPy is the way to run this op."""
+    return sys.maxsize if op.compile_above is None else op.compile_above
+
+
+def _reference(op: Op, reference: np.ufunc | None) -> np.ufunc:
+    found = reference or op.reference
+    assert isinstance(found, np.ufunc), f"{op.name}: the short cut needs a ufunc, which broadcasts"
+    return found
+
+
+def quick_unary(slow: Slow, op: Op, fast: Sequence[np.dtype], reference: np.ufunc | None = None) -> Slow:
+    """`slow(x)` with the short cut for arrays of the dtypes in `fast`."""
+    call, limit, known = _reference(op, reference), _limit(op), frozenset(fast)
+
+    def unary(x, /):
+        if isinstance(x, Handle) and x._tag is None and state.current is EAGER:
+            v = x._v
+            if type(v) is _ndarray and v.dtype in known and v.size <= limit:
+                try:
+                    out = quiet.run(call, v)
+                except _REFUSED:
+                    return slow(x)
+                result = _new(type(x))
+                result._v = out if type(out) is _ndarray else np.asarray(out)
+                result._tag = None
+                return result
+        return slow(x)
+
+    return unary
+
+
+def quick_binary(
+    slow: Slow, op: Op, fast: Sequence[np.dtype], reference: np.ufunc | None = None, swap: bool = False
+) -> Slow:
+    """`slow(x1, x2)` with the short cut; with `swap` the operands of the reference change places."""
+    call, limit = _reference(op, reference), _limit(op)
+    scalars_of = {d: _SCALARS[dtypes.kind(d)] for d in fast}
+
+    def binary(x1, x2, /):
+        if isinstance(x1, Handle) and x1._tag is None and state.current is EAGER:
+            a = x1._v
+            if type(a) is _ndarray and a.size <= limit:
+                scalars = scalars_of.get(a.dtype)
+                if scalars is not None:
+                    b = x2
+                    if type(x2) in scalars:
+                        quick = True
+                    elif isinstance(x2, Handle):
+                        b = x2._v
+                        quick = x2._tag is None and type(b) is _ndarray and b.dtype is a.dtype and b.size <= limit
+                    else:
+                        quick = False
+                    if quick:
+                        try:
+                            out = quiet.run(call, b, a) if swap else quiet.run(call, a, b)
+                        except _REFUSED:
+                            return slow(x1, x2)
+                        result = _new(type(x1))
+                        result._v = out if type(out) is _ndarray else np.asarray(out)
+                        result._tag = None
+                        return result
+        return slow(x1, x2)
+
+    return binary
+
+
+def named(fn: Slow, name: str, doc: str) -> Slow:
+    """A generated function with its own name and docstring."""
+    fn.__name__ = fn.__qualname__ = name
+    fn.__doc__ = doc
+    fn.__module__ = "bevel.numpy.elementwise"
+    return fn
+
+
+_INEXACT_RULE = "Integers and bools are computed in float32; other dtypes are kept."
+_NUMBER_RULE = "The dtype is kept."
+_SAME_RULE = "Operands are broadcast together and promoted; the result has their shape and dtype."
+_FLOAT_RULE = "Operands are broadcast together and promoted; integers and bools are computed in float32."
+
+
+def unary(
+    name: str, op: Op, doc: str, example: str, *, inexact: bool = True, fast: Sequence[np.dtype] = FAST_FLOAT
+) -> Slow:
+    """An elementwise function of one array that is one op."""
+
+    def slow(x):
+        (v,), tag = numbers(name, (x,), inexact)
+        return wrap(op(v), tag)
+
+    rule = _INEXACT_RULE if inexact else _NUMBER_RULE
+    fn = quick_unary(slow, op, fast) if isinstance(op.reference, np.ufunc) else positional_unary(slow)
+    return named(fn, name, f"{doc}\n\n`x`: an array of numbers of any shape. {rule}\n\n{example}\n")
+
+
+def positional_unary(slow: Slow) -> Slow:
+    """A function of one positional argument, without a short cut."""
+
+    def unary(x, /):
+        return slow(x)
+
+    return unary
+
+
+def binary(
+    name: str,
+    rule: Callable[[Any, Any], Any],
+    doc: str,
+    example: str,
+    *,
+    inexact: bool = False,
+    quick: Op | None = None,
+    fast: Sequence[np.dtype] = FAST_NUMBER,
+    reference: np.ufunc | None = None,
+) -> Slow:
+    """An elementwise function of two arrays: `rule` works on values of one dtype and shape.
+
+    `quick` is the op it is for the dtypes in `fast`.
+    """
+
+    def slow(x1, x2, /):
+        (a, b), tag = numbers(name, (x1, x2), inexact)
+        out = rule(a, b)
+        return wrap(out, tag if out.dtype != dtypes.bool_ else None)
+
+    text = f"{doc}\n\n{_FLOAT_RULE if inexact else _SAME_RULE}\n\n{example}\n"
+    fn = slow if quick is None else quick_binary(slow, quick, fast, reference)
+    return named(fn, name, text)
+
+
+def operator(
+    fn: Slow,
+    quick: Op | None = None,
+    fast: Sequence[np.dtype] = FAST_NUMBER,
+    reference: np.ufunc | None = None,
+    reflected: bool = False,
+) -> Slow:
+    """The method of a binary operator: other classes get their turn when `fn` does not know the operand."""
+
+    def slow(self, other):
+        if not is_array_like(other):
+            return NotImplemented
+        return fn(other, self) if reflected else fn(self, other)
+
+    return slow if quick is None else quick_binary(slow, quick, fast, reference, swap=reflected)

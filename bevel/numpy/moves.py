@@ -1,0 +1,63 @@
+"""Moves of elements on handles, by the shape users see.
+
+A random key's axis of words is added here, so every function built from these takes keys too. Axes are
+non-negative and bounds in range.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
+from bevel.ops import broadcast_in_dim, concatenate, reshape, rev, slice, transpose
+
+Shape = tuple[int, ...]
+
+
+def reshape_to(x: Handle, shape: Shape) -> Any:
+    if type(x._tag) is KeyTag:
+        shape = (*shape, KeyTag.words)
+    if x._v.shape == shape:
+        return x
+    return wrap(reshape(x._v, shape=shape), fresh_tag(x._tag))
+
+
+def permute(x: Handle, order: Shape) -> Any:
+    if order == tuple(range(len(order))):
+        return x
+    if type(x._tag) is KeyTag:
+        order = (*order, len(order))
+    return wrap(transpose(x._v, permutation=order), fresh_tag(x._tag))
+
+
+def spread(x: Handle, shape: Shape, dims: Shape) -> Any:
+    """Put axis i of `x` at axis `dims[i]` of `shape`, repeating along the others."""
+    if type(x._tag) is KeyTag:
+        shape, dims = (*shape, KeyTag.words), (*dims, len(shape))
+    return wrap(broadcast_in_dim(x._v, shape=shape, dims=dims), fresh_tag(x._tag))
+
+
+def cut(x: Handle, start: Shape, limit: Shape, strides: Shape | None = None) -> Any:
+    if type(x._tag) is KeyTag:
+        start, limit = (*start, 0), (*limit, KeyTag.words)
+        strides = None if strides is None else (*strides, 1)
+    return wrap(slice(x._v, start=start, limit=limit, strides=strides), fresh_tag(x._tag))
+
+
+def cut_axis(x: Handle, axis: int, start: int, limit: int, stride: int = 1) -> Any:
+    """`x[..., start:limit:stride, ...]` at one axis; the bounds are already in range."""
+    shape = logical_shape(x)
+    if start == 0 and limit == shape[axis] and stride == 1:
+        return x
+    starts, limits, strides = [0] * len(shape), list(shape), [1] * len(shape)
+    starts[axis], limits[axis], strides[axis] = start, max(start, limit), stride
+    return cut(x, tuple(starts), tuple(limits), None if stride == 1 else tuple(strides))
+
+
+def join(values: list[Any], tag: Any, axis: int) -> Any:
+    """Concatenate values of one dtype along a non-negative axis."""
+    return wrap(values[0] if len(values) == 1 else concatenate(*values, axis=axis), tag)
+
+
+def reverse(x: Handle, axes: Shape) -> Any:
+    return wrap(rev(x._v, axes=axes), fresh_tag(x._tag)) if axes else x

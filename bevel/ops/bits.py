@@ -1,0 +1,444 @@
+"""Random bits: the Threefry-2x32 hash, what keys are made with, and XLA's own generator.
+
+Threefry with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") hashes a
+64-bit counter under a 64-bit key. Element i of a draw is the hash of its row-major index, so the bits do
+not depend on how the draw is laid out over devices: this is the scheme JAX calls partitionable.
+
+A key is a `uint32` array whose last axis has size 2; leading axes are a batch of keys.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bevel.core.aval import Aval
+from bevel.core.op import Op, Unsupported, zero_tangent
+from bevel.ops.base import batch_broadcast, broadcast_in_dim
+
+_UINT32 = np.dtype(np.uint32)
+_UINT64 = np.dtype(np.uint64)
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+_WORD = 0xFFFFFFFF
+_NOT_LINEAR = Unsupported("random bits are integers, which no cotangent reaches")
+
+WIDTHS = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: _UINT32, 64: _UINT64}
+
+# -- the hash, three ways: Python integers, NumPy, StableHLO -------------------------------------
+
+_PACKED_SIZE = 256
+_BLOCK_SIZE = 1 << 14
+_SHIFTS = {r: (np.array(r, _UINT32), np.array(32 - r, _UINT32)) for rs in _ROTATIONS for r in rs}
+
+
+def _hash_packed(k1: int, k2: int, x1: np.ndarray, x2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hash few counters in one Python integer each, a 64-bit lane per counter.
+
+    A NumPy call costs as much as a thousand additions, and the hash is a hundred calls: below a few hundred
+    counters this is up to six times faster.
+    """
+    nbytes = 8 * x1.size
+    ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * x1.size, "little")
+    mask = ones * _WORD
+    keys = (k1 * ones, k2 * ones, (k1 ^ k2 ^ _PARITY) * ones)
+    x = (int.from_bytes(x1.astype("<u8").tobytes(), "little") + keys[0]) & mask
+    y = (int.from_bytes(x2.astype("<u8").tobytes(), "little") + keys[1]) & mask
+    for i in range(5):
+        for r in _ROTATIONS[i & 1]:
+            x = (x + y) & mask
+            y = ((y << r | y >> (32 - r)) & mask) ^ x
+        x = (x + keys[(i + 1) % 3]) & mask
+        y = (y + keys[(i + 2) % 3] + (i + 1) * ones) & mask
+    halves = (np.frombuffer(v.to_bytes(nbytes, "little"), "<u8").astype(_UINT32) for v in (x, y))
+    a, b = (h.reshape(x1.shape) for h in halves)
+    return a, b
+
+
+def _hash_block(keys: tuple, x: np.ndarray, y: np.ndarray, spare: np.ndarray) -> None:
+    """Hash the counters `(x, y)` in place; `keys` are the three key words, of their shape or scalars."""
+    add, or_, xor, left, right = (
+        np.add,
+        np.bitwise_or,
+        np.bitwise_xor,
+        np.left_shift,
+        np.right_shift,
+    )
+    add(x, keys[0], out=x)
+    add(y, keys[1], out=y)
+    for i in range(5):
+        for r in _ROTATIONS[i & 1]:
+            forth, back = _SHIFTS[r]
+            add(x, y, out=x)
+            left(y, forth, out=spare)
+            right(y, back, out=y)
+            or_(y, spare, out=y)
+            xor(y, x, out=y)
+        add(x, keys[(i + 1) % 3], out=x)
+        add(y, keys[(i + 2) % 3], out=y)
+        add(y, _UINT32.type(i + 1), out=y)
+
+
+def _hash(
+    k1: np.ndarray, k2: np.ndarray, x1: np.ndarray, x2: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hash counters under one key (0-d `k1`, `k2`) or under a key each, a cache-sized block at a time."""
+    if k1.ndim == k2.ndim == 0 and x1.size <= _PACKED_SIZE:
+        return _hash_packed(int(k1), int(k2), x1, x2)
+    shape = x1.shape
+    x, y = x1.ravel().copy(), x2.ravel().copy()
+    words = [k.ravel() if k.ndim else k for k in (k1, k2)]
+    spare = np.empty(min(x.size, _BLOCK_SIZE), _UINT32)
+    for start in range(0, x.size, _BLOCK_SIZE):
+        part = slice(start, start + _BLOCK_SIZE)
+        a, b = (w[part] if w.ndim else w for w in words)
+        _hash_block((a, b, a ^ b ^ _UINT32.type(_PARITY)), x[part], y[part], spare[: x[part].size])
+    return x.reshape(shape), y.reshape(shape)
+
+
+def _lower_hash(b, k1, k2, x, y):
+    """Write the hash; all operands have one shape. Unrolled: it compiles and runs faster than XLA's loop."""
+    aval = x.aval
+
+    def word(value: int):
+        return b.full(value, aval)
+
+    keys = (k1, k2, b.xor(b.xor(k1, k2), word(_PARITY)))
+    x, y = b.add(x, k1), b.add(y, k2)
+    for i in range(5):
+        for r in _ROTATIONS[i & 1]:
+            x = b.add(x, y)
+            y = b.or_(b.shift_left(y, word(r)), b.shift_right_logical(y, word(32 - r)))
+            y = b.xor(y, x)
+        x = b.add(x, keys[(i + 1) % 3])
+        y = b.add(y, b.add(keys[(i + 2) % 3], word(i + 1)))
+    return x, y
+
+
+# -- threefry2x32 --------------------------------------------------------------------------------
+
+
+def _threefry_abstract(k1: Aval, k2: Aval, x1: Aval, x2: Aval) -> tuple[Aval, Aval]:
+    for name, a in (("k1", k1), ("k2", k2), ("x1", x1), ("x2", x2)):
+        if a.dtype != _UINT32:
+            raise TypeError(
+                f"threefry2x32: {name} must be uint32, got {a}; convert it with .astype('uint32')"
+            )
+    if x1.shape != x2.shape:
+        raise ValueError(
+            f"threefry2x32: x1 and x2 must have one shape, got {x1.shape} and {x2.shape}"
+        )
+    if k1.shape != k2.shape or k1.shape not in ((), x1.shape):
+        raise ValueError(
+            f"threefry2x32: k1 and k2 must both be 0-d or both of the counters' shape {x1.shape}, "
+            f"got {k1.shape} and {k2.shape}; broadcast them first"
+        )
+    return x1, x1
+
+
+def _threefry_lower(b, k1, k2, x1, x2):
+    aval = x1.aval
+
+    def body(f, *words):
+        return _lower_hash(
+            f, *[f.broadcast_in_dim(w, aval.shape, ()) if not w.aval.shape else w for w in words]
+        )
+
+    avals = [v.aval for v in (k1, k2, x1, x2)]
+    name = b.function(("threefry2x32", *avals), avals, [aval, aval], body, prefix="threefry2x32")
+    return b.call(name, (k1, k2, x1, x2), [aval, aval])
+
+
+def _threefry_batch(size, x, batched):
+    shape = x[2].shape[1:] if batched[2] else x[2].shape
+    one_key = not any(batched[:2]) and not x[0].shape
+
+    def spread(v, bat):
+        if len(v.shape) - bat == len(shape):
+            return batch_broadcast(size, v, bat)
+        return broadcast_in_dim(v, shape=(int(size), *shape), dims=(0,) if bat else ())
+
+    words = [spread(v, bat) for v, bat in zip(x, batched, strict=True)]
+    return threefry2x32(*(x[:2] if one_key else words[:2]), *words[2:]), (True, True)
+
+
+threefry2x32 = Op(
+    "threefry2x32",
+    multiple=True,
+    abstract=_threefry_abstract,
+    reference=_hash,
+    lower=_threefry_lower,
+    jvp=zero_tangent,
+    transpose=_NOT_LINEAR,
+    batch=_threefry_batch,
+)
+
+# -- draws and keys: the hash of every index, under one key or a batch of them -------------------
+
+
+def _check_key(name: str, key: Aval) -> tuple[int, ...]:
+    if key.dtype != _UINT32 or not key.shape or key.shape[-1] != 2:
+        raise TypeError(f"{name}: a key is a uint32 array whose last axis has size 2, got {key}")
+    return key.shape[:-1]
+
+
+def _index_words(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """High and low words of the row-major indices of `shape`."""
+    size = math.prod(shape)
+    if size <= 1 << 32:
+        return np.zeros(shape, _UINT32), np.arange(size, dtype=_UINT32).reshape(shape)
+    index = np.arange(size, dtype=_UINT64).reshape(shape)
+    return (index >> 32).astype(_UINT32), index.astype(_UINT32)
+
+
+def _hash_indices(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    high, low = _index_words(shape)
+    if key.ndim == 1:
+        return _hash(key[0, ...], key[1, ...], high, low)
+    batch = key.shape[:-1]
+    words = [np.empty((*batch, *shape), _UINT32) for _ in range(2)]
+    for i in np.ndindex(batch):
+        words[0][i], words[1][i] = _hash(key[(*i, 0, ...)], key[(*i, 1, ...)], high, low)
+    return words[0], words[1]
+
+
+def _lower_hash_indices(b, key, shape: tuple[int, ...]):
+    """Write `_hash_indices` as a body: iotas, so that each device of a sharded draw makes its own part."""
+    batch = key.aval.shape[:-1]
+    full = Aval((*batch, *shape), _UINT32)
+    wide = full if math.prod(shape) <= 1 << 32 else full.replace(dtype=_UINT64)
+    index, stride = b.full(0, wide), 1
+    for axis in range(len(full.shape) - 1, len(batch) - 1, -1):
+        index = b.add(index, b.multiply(b.iota(wide, axis), b.full(stride % (1 << 32), wide)))
+        stride *= full.shape[axis]
+    high = (
+        b.full(0, full)
+        if wide is full
+        else b.convert(b.shift_right_logical(index, b.full(32, wide)), _UINT32)
+    )
+    words = []
+    for i in range(2):
+        start = (*[0] * len(batch), i)
+        word = b.reshape(b.slice(key, start, (*batch, i + 1)), batch)
+        words.append(b.broadcast_in_dim(word, full.shape, range(len(batch))))
+    return _lower_hash(b, *words, high, b.convert(index, _UINT32))
+
+
+def _as_function(kind: str, body):
+    """Lower as a private function per type, called but never inlined.
+
+    XLA would otherwise repeat the whole hash in every consumer of its result: the mask of a dropout layer is
+    read forward and backward.
+    """
+
+    def lower(b, *operands, **params):
+        out, avals = b.out, [v.aval for v in operands]
+        key = (kind, *avals, *params.values())
+        name = b.function(
+            key, avals, [out], lambda f, *vals: body(f, *vals, out=out, **params), prefix=kind
+        )
+        return b.call(name, operands, [out], inlineable=b.platform != "cpu")[0]
+
+    return lower
+
+
+def _bits_abstract(key: Aval, *, shape, width) -> Aval:
+    if width not in WIDTHS:
+        raise ValueError(
+            f"random_bits: width must be one of {', '.join(map(str, WIDTHS))}, got {width}"
+        )
+    return Aval((*_check_key("random_bits", key), *shape), WIDTHS[width])
+
+
+def _bits_reference(key, *, shape, width):
+    high, low = _hash_indices(key, shape)
+    if width == 64:
+        return high.astype(_UINT64) << 32 | low
+    return np.bitwise_xor(high, low).astype(WIDTHS[width], copy=False)
+
+
+def _bits_body(b, key, *, out, shape, width):
+    high, low = _lower_hash_indices(b, key, shape)
+    if width == 64:
+        wide = b.shift_left(b.convert(high, _UINT64), b.full(32, out))
+        return b.or_(wide, b.convert(low, _UINT64))
+    return b.convert(b.xor(high, low), WIDTHS[width])
+
+
+random_bits = Op(
+    "random_bits",
+    abstract=_bits_abstract,
+    reference=_bits_reference,
+    lower=_as_function("random_bits", _bits_body),
+    jvp=zero_tangent,
+    transpose=_NOT_LINEAR,
+    batch=lambda size, x, batched, **params: (random_bits(*x, **params), True),
+)
+
+
+def _split_reference(key, *, shape):
+    return np.stack(_hash_indices(key, shape), axis=-1)
+
+
+def _pair_up(b, x, y):
+    shape = (*x.aval.shape, 1)
+    return b.concatenate([b.reshape(x, shape), b.reshape(y, shape)], len(shape) - 1)
+
+
+split_key = Op(
+    "split_key",
+    abstract=lambda key, *, shape: Aval((*_check_key("split_key", key), *shape, 2), _UINT32),
+    reference=_split_reference,
+    lower=_as_function(
+        "split_key", lambda b, key, *, out, shape: _pair_up(b, *_lower_hash_indices(b, key, shape))
+    ),
+    jvp=zero_tangent,
+    transpose=_NOT_LINEAR,
+    batch=lambda size, x, batched, **params: (split_key(*x, **params), True),
+)
+
+
+def _fold_in_abstract(key: Aval, data: Aval) -> Aval:
+    batch = _check_key("fold_in_key", key)
+    if data.dtype != _UINT32 or data.shape != batch:
+        raise TypeError(
+            f"fold_in_key: data must be one uint32 per key, that is {Aval(batch, _UINT32)}, got {data}"
+        )
+    return key
+
+
+def _fold_in_body(b, key, data, *, out):
+    batch = data.aval.shape
+    words = [
+        b.reshape(b.slice(key, (*[0] * len(batch), i), (*batch, i + 1)), batch) for i in range(2)
+    ]
+    return _pair_up(b, *_lower_hash(b, *words, b.full(0, data.aval), data))
+
+
+def _fold_in_batch(size, x, batched):
+    spread = [batch_broadcast(size, v, bat) for v, bat in zip(x, batched, strict=True)]
+    return fold_in_key(*spread), True
+
+
+fold_in_key = Op(
+    "fold_in_key",
+    abstract=_fold_in_abstract,
+    reference=lambda key, data: np.stack(
+        _hash(key[..., 0], key[..., 1], np.zeros_like(data), data), axis=-1
+    ),
+    lower=_as_function("fold_in_key", _fold_in_body),
+    jvp=zero_tangent,
+    transpose=_NOT_LINEAR,
+    batch=_fold_in_batch,
+)
+
+# -- XLA's own generator: fast on accelerators, not split by keys --------------------------------
+
+_ALGORITHMS = {"default": "PHILOX", "philox": "PHILOX", "three_fry": "THREE_FRY"}
+_PHILOX_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_PHILOX_STEPS = (0x9E3779B9, 0xBB67AE85)
+_WORD64 = np.uint64(_WORD)
+
+
+def _philox(key: int, counter: int, blocks: int) -> np.ndarray:
+    """Philox-4x32 with 10 rounds: `blocks` consecutive 128-bit counters, four words each."""
+    low, high = counter & (2**64 - 1), counter >> 64
+    index = np.arange(blocks, dtype=_UINT64) + _UINT64.type(low)
+    carry = _UINT64.type(high) + (index < _UINT64.type(low)).astype(_UINT64)
+    c = [index & _WORD64, index >> 32, carry & _WORD64, carry >> 32]
+    keys = [key & _WORD, key >> 32]
+    for _ in range(10):
+        p, q = c[0] * _PHILOX_MULTIPLIERS[0], c[2] * _PHILOX_MULTIPLIERS[1]
+        k, m = (_UINT64.type(k) for k in keys)
+        c = [(q >> 32) ^ c[1] ^ k, q & _WORD64, (p >> 32) ^ c[3] ^ m, p & _WORD64]
+        keys = [(k + step) & _WORD for k, step in zip(keys, _PHILOX_STEPS, strict=True)]
+    return np.stack(c, axis=1).astype(_UINT32).ravel()
+
+
+def _generator_words(
+    state: np.ndarray, words: int, algorithm: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Next state of a `uint64[2]` generator, and its next 32-bit words."""
+    key, count = int(state[0]), int(state[1])
+    if _ALGORITHMS[algorithm] == "PHILOX":
+        blocks = -(-words // 4)
+        drawn = _philox(key, key << 64 | count, blocks)
+    else:
+        blocks = -(-words // 2)
+        index = np.arange(blocks, dtype=_UINT64) + _UINT64.type(count)
+        k1, k2 = (np.array(k, _UINT32) for k in (key & _WORD, key >> 32))
+        pair = _hash(k1, k2, index.astype(_UINT32), (index >> 32).astype(_UINT32))
+        drawn = np.stack(pair, axis=1).ravel()
+    return np.array([key, (count + blocks) % 2**64], _UINT64), drawn[:words]
+
+
+def _generator_abstract(state: Aval, *, shape, dtype, algorithm="default"):
+    if algorithm not in _ALGORITHMS:
+        raise ValueError(
+            f"rng_bit_generator: algorithm must be one of {', '.join(_ALGORITHMS)}, got {algorithm!r}"
+        )
+    if (state.dtype, state.shape[-1:]) not in ((_UINT32, (4,)), (_UINT64, (2,))):
+        raise TypeError(f"rng_bit_generator: the state must be uint32[4] or uint64[2], got {state}")
+    if dtype not in WIDTHS.values():
+        raise TypeError(
+            f"rng_bit_generator: dtype must be an unsigned integer, got {dtype}; bitcast the result"
+        )
+    return state, Aval((*state.shape[:-1], *shape), dtype)
+
+
+def _generator_reference(state, *, shape, dtype, algorithm="default"):
+    batch = state.shape[:-1]
+    states, bits = np.empty(state.shape, state.dtype), np.empty((*batch, *shape), dtype)
+    words = math.prod(shape) * (2 if dtype.itemsize == 8 else 1)
+    for i in np.ndindex(batch):
+        new, drawn = _generator_words(
+            np.ascontiguousarray(state[i]).view(_UINT64), words, algorithm
+        )
+        states[i] = new.view(state.dtype)
+        bits[i] = (
+            drawn.view(_UINT64) if dtype == _UINT64 else drawn.astype(dtype, copy=False)
+        ).reshape(shape)
+    return states, bits
+
+
+def _generator_lower_one(b, state, shape, dtype, algorithm):
+    narrow = state.aval.dtype == _UINT32
+    if narrow:
+        state = b.bitcast(b.reshape(state, (2, 2)), Aval((2,), _UINT64))
+    drawn = Aval((math.prod(shape),), _UINT64 if dtype == _UINT64 else _UINT32)
+    state, bits = b.rng_bit_generator(state, drawn, _ALGORITHMS[algorithm])
+    if narrow:
+        state = b.reshape(b.bitcast(state, Aval((2, 2), _UINT32)), (4,))
+    return state, b.convert(b.reshape(bits, shape), dtype)
+
+
+def _generator_lower(b, state, *, shape, dtype, algorithm="default"):
+    outs = b.outs
+    batch, words = state.aval.shape[:-1], state.aval.shape[-1]
+    if not batch:
+        return _generator_lower_one(b, state, shape, dtype, algorithm)
+    rows = b.reshape(state, (math.prod(batch), words))
+    if not rows.aval.shape[0]:
+        return state, b.full(0, outs[1])
+    states, draws = [], []
+    for i in range(rows.aval.shape[0]):
+        row = b.reshape(b.slice(rows, (i, 0), (i + 1, words)), (words,))
+        new, bits = _generator_lower_one(b, row, shape, dtype, algorithm)
+        states.append(b.reshape(new, (1, words)))
+        draws.append(b.reshape(bits, (1, *shape)))
+    return b.reshape(b.concatenate(states, 0), outs[0].shape), b.reshape(
+        b.concatenate(draws, 0), outs[1].shape
+    )
+
+
+rng_bit_generator = Op(
+    "rng_bit_generator",
+    multiple=True,
+    abstract=_generator_abstract,
+    reference=_generator_reference,
+    lower=_generator_lower,
+    jvp=zero_tangent,
+    transpose=_NOT_LINEAR,
+    batch=lambda size, x, batched, **params: (rng_bit_generator(*x, **params), (True, True)),
+)

@@ -1,0 +1,705 @@
+"""Elementwise arithmetic, comparisons, selection, casts and bits. Special functions are in `special.py`.
+
+References are NumPy and mean what XLA means: integers wrap around, division by zero and casts out of
+range give XLA's values, and no dtype is ever widened.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bevel.core import dtypes
+from bevel.core.aval import Aval
+from bevel.core.dtypes import ALL, BOOL, COMPLEX, FLOAT, FLOAT8, INT, NUMBER
+from bevel.core.op import Op, Unsupported, is_undefined, linear, multilinear, zero_tangent
+from bevel.ops.base import batch_broadcast, check_dtype, full_like, zeros_like
+from bevel.ops.families import binary, check_equal, compare, unary, via_float32
+
+INEXACT = FLOAT + COMPLEX
+
+
+def _is_complex(x) -> bool:
+    return x.dtype in COMPLEX
+
+
+# -- arithmetic ----------------------------------------------------------------------------------
+
+
+def _if_undefined(x, ct):
+    return ct if is_undefined(x) else None
+
+
+def _mul_transpose(ct, x, y):
+    return (mul(ct, y), None) if is_undefined(x) else (None, mul(x, ct))
+
+
+def _div_reference(x, y):
+    kind = dtypes.kind(x.dtype)
+    if kind not in "iu":
+        return np.divide(x, y)
+    zero = y == 0
+    if kind == "i":
+        # INT_MIN / -1 wraps around; NumPy would warn and, on some machines, trap.
+        minus = y == -1
+        safe = np.where(zero | minus, 1, y).astype(x.dtype)
+        quotient = (x - np.fmod(x, safe)) // safe
+        quotient = np.where(minus, np.negative(x), quotient)
+    else:
+        quotient = x // np.where(zero, 1, y).astype(x.dtype)
+    return np.where(zero, np.asarray(-1).astype(x.dtype), quotient).astype(x.dtype)
+
+
+def _rem_reference(x, y):
+    kind = dtypes.kind(x.dtype)
+    if kind not in "iu":
+        return np.fmod(x, y)
+    zero = y == 0
+    one = zero if kind == "u" else zero | (y == -1)
+    return np.where(zero, x, np.fmod(x, np.where(one, 1, y).astype(x.dtype))).astype(x.dtype)
+
+
+add = binary(
+    "add",
+    np.add,
+    "add",
+    (lambda ctx, t, x, y: t, lambda ctx, t, x, y: t),
+    transpose=lambda ct, x, y: (_if_undefined(x, ct), _if_undefined(y, ct)),
+)
+neg = unary("neg", np.negative, "negate", linear, NUMBER, transpose=lambda ct, x: neg(ct))
+sub = binary(
+    "sub",
+    np.subtract,
+    "subtract",
+    (lambda ctx, t, x, y: t, lambda ctx, t, x, y: neg(t)),
+    transpose=lambda ct, x, y: (_if_undefined(x, ct), neg(ct) if is_undefined(y) else None),
+)
+mul = binary("mul", np.multiply, "multiply", multilinear, transpose=_mul_transpose)
+div = binary(
+    "div",
+    _div_reference,
+    "divide",
+    (lambda ctx, t, x, y: div(t, y), lambda ctx, t, x, y: neg(div(mul(t, ctx.out), y))),
+    transpose=lambda ct, x, y: (div(ct, y), None),
+)
+rem = binary(
+    "rem",
+    _rem_reference,
+    "remainder",
+    (lambda ctx, t, x, y: t, lambda ctx, t, x, y: neg(mul(t, trunc(div(x, y))))),
+    INT + FLOAT,
+)
+square = unary("square", np.square, lambda b, x: b.multiply(x, x), lambda ctx, t, x: mul(t, add(x, x)), NUMBER)
+
+
+def trunc(x):
+    """Round towards zero."""
+    return select(lt(x, zeros_like(x)), ceil(x), floor(x))
+
+
+def extremum_weight(x, y, out):
+    """Share of the tangent that `x` gets in max or min: one, zero, or half where both are equal."""
+    won, tied = full_like(out, 1), full_like(out, 0.5)
+    return select(eq(x, out), select(eq(y, out), tied, won), zeros_like(out))
+
+
+def _extremum(name: str, ufunc: np.ufunc, direction: str) -> Op:
+    def lower(b, x, y):
+        if x.aval.dtype not in COMPLEX:
+            return b.op(f"{name}imum", x, y, out=x.aval)
+        # Complex numbers compare by real part, then by imaginary part; NaN wins, as in NumPy.
+        real_equal = b.compare(b.real(x), b.real(y), "EQ")
+        first = b.select(
+            real_equal, b.compare(b.imag(x), b.imag(y), direction), b.compare(b.real(x), b.real(y), direction)
+        )
+        first = b.and_(first, b.compare(y, y, "EQ"))
+        return b.select(b.or_(first, b.compare(x, x, "NE")), x, y)
+
+    jvp = (
+        lambda ctx, t, x, y: mul(t, extremum_weight(x, y, ctx.out)),
+        lambda ctx, t, x, y: mul(t, extremum_weight(y, x, ctx.out)),
+    )
+    return binary(name, ufunc, lower, jvp, ALL)
+
+
+max = _extremum("max", np.maximum, "GT")
+min = _extremum("min", np.minimum, "LT")
+
+
+# -- signs, rounding, parts of numbers --------------------------------------------------------------
+
+
+def _sign_reference(x):
+    if dtypes.kind(x.dtype) == "f":
+        return np.where((x == 0) | (x != x), x, np.sign(x)).astype(x.dtype)  # keeps -0, as XLA does
+    return np.sign(x)
+
+
+def _abs_jvp(ctx, t, x):
+    if not _is_complex(x):
+        return mul(t, sign(x))
+    size = select(eq(ctx.out, zeros_like(ctx.out)), full_like(ctx.out, 1), ctx.out)
+    return div(add(mul(real(t), real(x)), mul(imag(t), imag(x))), size)
+
+
+abs = unary(
+    "abs",
+    np.absolute,
+    lambda b, x: b.complex_abs(x) if x.aval.dtype in COMPLEX else x if x.aval.dtype in dtypes.UNSIGNED else b.abs(x),
+    _abs_jvp,
+    NUMBER,
+    out=dtypes.real_dtype,
+)
+
+
+def _sign_jvp(ctx, t, x):
+    if not _is_complex(x):
+        return None
+    # Only the turning part of the tangent changes x / |x|: i s Im(t conj(s)) / |x|.
+    size = abs(x)
+    size = select(eq(size, zeros_like(size)), full_like(size, 1), size)
+    turn = div(imag(mul(t, conj(ctx.out))), size)
+    return mul(ctx.out, complex(zeros_like(turn), turn))
+
+
+sign = unary(
+    "sign",
+    _sign_reference,
+    lambda b, x: b.op("sign", x) if x.aval.dtype not in dtypes.UNSIGNED else b.convert(
+        b.compare(x, b.full(0, x.aval), "NE"), x.aval.dtype
+    ),
+    _sign_jvp,
+    NUMBER,
+)
+floor = unary("floor", np.floor, "floor", zero_tangent, FLOAT)
+ceil = unary("ceil", np.ceil, "ceil", zero_tangent, FLOAT)
+is_finite = unary("is_finite", np.isfinite, "is_finite", zero_tangent, FLOAT, out=lambda d: np.dtype(bool))
+
+
+def _round_reference(x, *, method="even"):
+    if method == "even":
+        return np.rint(x)
+    whole = np.trunc(x)
+    away = np.abs(x - whole) >= np.asarray(0.5, x.dtype)
+    return np.where(away, whole + np.copysign(np.asarray(1, x.dtype), x), np.copysign(whole, x)).astype(x.dtype)
+
+
+def _round_lower(b, x, *, method="even"):
+    return b.round_nearest_even(x) if method == "even" else b.round_nearest_afz(x)
+
+
+round = unary("round", _round_reference, _round_lower, zero_tangent, FLOAT)
+
+real = unary(
+    "real",
+    np.real,
+    "real",
+    linear,
+    COMPLEX,
+    out=dtypes.real_dtype,
+    transpose=lambda ct, x: complex(ct, zeros_like(ct)),
+)
+imag = unary(
+    "imag",
+    np.imag,
+    "imag",
+    linear,
+    COMPLEX,
+    out=dtypes.real_dtype,
+    transpose=lambda ct, x: complex(zeros_like(ct), neg(ct)),
+)
+conj = unary(
+    "conj",
+    np.conjugate,
+    lambda b, x: b.complex(b.real(x), b.negate(b.imag(x))),
+    linear,
+    COMPLEX,
+    transpose=lambda ct, x: conj(ct),
+)
+
+
+def _complex_reference(x, y):
+    out = np.empty(x.shape, dtypes.complex_dtype(x.dtype))
+    out.real, out.imag = x, y
+    return out
+
+
+complex = binary(
+    "complex",
+    _complex_reference,
+    "complex",
+    linear,
+    (dtypes.float32, dtypes.float64),
+    out=dtypes.complex_dtype,
+    transpose=lambda ct, x, y: (
+        real(ct) if is_undefined(x) else None,
+        neg(imag(ct)) if is_undefined(y) else None,
+    ),
+)
+
+# -- exponentials, powers ------------------------------------------------------------------------
+
+
+def _logistic_reference(x):
+    one = np.ones((), x.dtype)
+    return one / (one + np.exp(-x))
+
+
+def _pow_reference(x, y):
+    if dtypes.kind(x.dtype) not in "iu":
+        return np.power(x, y)
+    return _integer_power(x, y)
+
+
+def _integer_power(x, y):
+    """Wrapping powers of integers; with a negative exponent 0, unless the base is 1 or -1."""
+    negative = y < 0
+    out, base, left = np.ones_like(x), x, np.where(negative, y & 1, y).astype(x.dtype)
+    while left.any():
+        out = np.where(left & 1, out * base, out).astype(x.dtype)
+        base, left = base * base, left >> 1
+    return np.where(negative & (x != 1) & (x != -1 if dtypes.kind(x.dtype) == "i" else True), 0, out).astype(x.dtype)
+
+
+exp = unary("exp", np.exp, "exponential", lambda ctx, t, x: mul(t, ctx.out))
+exp2 = unary(
+    "exp2",
+    np.exp2,
+    lambda b, x: b.exponential(b.multiply(x, b.full(math.log(2), x.aval))),
+    lambda ctx, t, x: mul(t, mul(ctx.out, full_like(x, math.log(2)))),
+)
+log = unary("log", np.log, "log", lambda ctx, t, x: div(t, x))
+expm1 = unary("expm1", np.expm1, "exponential_minus_one", lambda ctx, t, x: mul(t, add(ctx.out, full_like(x, 1))))
+log1p = unary("log1p", np.log1p, "log_plus_one", lambda ctx, t, x: div(t, add(x, full_like(x, 1))))
+sqrt = unary("sqrt", np.sqrt, "sqrt", lambda ctx, t, x: div(mul(t, full_like(x, 0.5)), ctx.out))
+rsqrt = unary(
+    "rsqrt",
+    via_float32(lambda x: np.ones((), x.dtype) / np.sqrt(x)),
+    "rsqrt",
+    lambda ctx, t, x: mul(t, mul(full_like(x, -0.5), div(ctx.out, x))),
+)
+cbrt = unary("cbrt", np.cbrt, "cbrt", lambda ctx, t, x: div(mul(t, ctx.out), mul(x, full_like(x, 3))), FLOAT)
+logistic = unary(
+    "logistic",
+    via_float32(_logistic_reference),
+    "logistic",
+    lambda ctx, t, x: mul(t, mul(ctx.out, sub(full_like(x, 1), ctx.out))),
+)
+
+
+def _pow_jvp_x(ctx, t, x, y):
+    # Not y * out / x, which is NaN at x = 0; and d(x**0) is zero everywhere.
+    exponent = select(eq(y, zeros_like(y)), full_like(y, 1), sub(y, full_like(y, 1)))
+    return mul(t, mul(y, pow(x, exponent)))
+
+
+def _pow_jvp_y(ctx, t, x, y):
+    # At x = 0 the limit of log(x) x**y is 0 for y > 0.
+    zero = eq(x, zeros_like(x))
+    base = select(zero, full_like(x, 1), x)
+    return mul(t, mul(log(base), ctx.out))
+
+
+pow = binary("pow", _pow_reference, "power", (_pow_jvp_x, _pow_jvp_y))
+
+
+def _repeated(x, y: int, times, invert):
+    """`x` to the integer power `y` by squaring; None for the power zero."""
+    out, left = None, -y if y < 0 else y
+    while left:
+        if left & 1:
+            out = x if out is None else times(out, x)
+        left >>= 1
+        if left:
+            x = times(x, x)
+    return invert(out) if y < 0 else out
+
+
+def _integer_pow_abstract(x, *, y):
+    check_dtype("integer_pow", "x", x, NUMBER)
+    if y < 0 and dtypes.is_integer(x.dtype):
+        raise TypeError(
+            f"integer_pow: {x} to the power {y} is not an integer; convert first, for example "
+            f"x.astype('float32') ** {y}"
+        )
+    return x
+
+
+def _integer_pow_reference(x, *, y):
+    if y == 0:
+        return np.ones_like(x)
+    return _repeated(x, y, np.multiply, lambda v: np.ones((), x.dtype) / v)
+
+
+def _integer_pow_lower(b, x, *, y):
+    if y == 0:
+        return b.full(1, x.aval)
+    return _repeated(x, y, b.multiply, lambda v: b.divide(b.full(1, x.aval), v))
+
+
+def _integer_pow_jvp(ctx, t, x, *, y):
+    if y == 0:
+        return None
+    return mul(t, mul(full_like(x, y), integer_pow(x, y=y - 1)))
+
+
+integer_pow = Op(
+    "integer_pow",
+    abstract=_integer_pow_abstract,
+    reference=_integer_pow_reference,
+    lower=_integer_pow_lower,
+    jvp=(_integer_pow_jvp,),
+    transpose=Unsupported("integer_pow is not linear"),
+    batch=lambda size, x, batched, *, y: (integer_pow(x[0], y=y), True),
+)
+
+# -- trigonometric and hyperbolic ------------------------------------------------------------------
+
+
+def _one_minus_square(x):
+    return sub(full_like(x, 1), square(x))
+
+
+def _one_plus_square(x):
+    return add(full_like(x, 1), square(x))
+
+
+sin = unary("sin", np.sin, "sine", lambda ctx, t, x: mul(t, cos(x)))
+cos = unary("cos", np.cos, "cosine", lambda ctx, t, x: neg(mul(t, sin(x))))
+tan = unary("tan", np.tan, "tan", lambda ctx, t, x: mul(t, _one_plus_square(ctx.out)))
+asin = unary("asin", np.arcsin, "asin", lambda ctx, t, x: mul(t, rsqrt(_one_minus_square(x))))
+acos = unary("acos", np.arccos, "acos", lambda ctx, t, x: neg(mul(t, rsqrt(_one_minus_square(x)))))
+atan = unary("atan", np.arctan, "atan", lambda ctx, t, x: div(t, _one_plus_square(x)))
+sinh = unary("sinh", np.sinh, "sinh", lambda ctx, t, x: mul(t, cosh(x)))
+cosh = unary("cosh", np.cosh, "cosh", lambda ctx, t, x: mul(t, sinh(x)))
+tanh = unary("tanh", np.tanh, "tanh", lambda ctx, t, x: mul(t, _one_minus_square(ctx.out)))
+asinh = unary("asinh", np.arcsinh, "asinh", lambda ctx, t, x: mul(t, rsqrt(_one_plus_square(x))))
+acosh = unary(
+    "acosh",
+    np.arccosh,
+    "acosh",
+    lambda ctx, t, x: mul(t, mul(rsqrt(sub(x, full_like(x, 1))), rsqrt(add(x, full_like(x, 1))))),
+)
+atanh = unary("atanh", np.arctanh, "atanh", lambda ctx, t, x: div(t, _one_minus_square(x)))
+atan2 = binary(
+    "atan2",
+    np.arctan2,
+    "atan2",
+    (
+        lambda ctx, t, x, y: mul(t, div(y, add(square(x), square(y)))),
+        lambda ctx, t, x, y: mul(t, div(neg(x), add(square(x), square(y)))),
+    ),
+    FLOAT,
+)
+nextafter = binary("nextafter", np.nextafter, "next_after", zero_tangent, FLOAT)
+
+# -- comparisons and selection ---------------------------------------------------------------------
+
+eq = compare("eq", np.equal, ALL + FLOAT8)
+ne = compare("ne", np.not_equal, ALL + FLOAT8)
+lt = compare("lt", np.less, BOOL + INT + FLOAT)
+le = compare("le", np.less_equal, BOOL + INT + FLOAT)
+gt = compare("gt", np.greater, BOOL + INT + FLOAT)
+ge = compare("ge", np.greater_equal, BOOL + INT + FLOAT)
+
+
+def _batch_all(op):
+    def batch(size, xs, batched, **params):
+        return op(*[batch_broadcast(size, x, b) for x, b in zip(xs, batched, strict=True)], **params), True
+
+    return batch
+
+
+def _select_abstract(pred, x, y):
+    check_equal("select", ("on_true", "on_false"), (x, y))
+    if pred.dtype != bool or pred.shape != x.shape:
+        raise TypeError(
+            f"select: pred is {pred} and must be bool{list(x.shape)}, of the shape of on_true and on_false; write a "
+            "comparison such as pred != 0, and broadcast it, or use bnp.where, which does both"
+        )
+    return x
+
+
+def _select_transpose(ct, pred, x, y):
+    zero = zeros_like(ct)
+    return (
+        None,
+        select(pred, ct, zero) if is_undefined(x) else None,
+        select(pred, zero, ct) if is_undefined(y) else None,
+    )
+
+
+select = Op(
+    "select",
+    abstract=_select_abstract,
+    reference=np.where,
+    lower=lambda b, pred, x, y: b.select(pred, x, y),
+    jvp=(
+        None,
+        lambda ctx, t, pred, x, y: select(pred, t, zeros_like(t)),
+        lambda ctx, t, pred, x, y: select(pred, zeros_like(t), t),
+    ),
+    transpose=_select_transpose,
+    batch=lambda size, xs, batched: _batch_all(select)(size, xs, batched),
+)
+
+
+def _select_n_abstract(which, *cases):
+    if not cases:
+        raise ValueError("select_n: needs at least one case")
+    check_equal("select_n", [f"case {i}" for i in range(len(cases))], cases)
+    if which.shape != cases[0].shape or which.dtype not in (dtypes.bool_, dtypes.int32):
+        raise TypeError(
+            f"select_n: which is {which} and must be int32 or bool, of the shape of the cases, {cases[0]}; convert "
+            "it with which.astype('int32') and broadcast it"
+        )
+    if which.dtype == bool and len(cases) > 2:
+        raise TypeError(f"select_n: a bool picks one of two cases, and there are {len(cases)}; give int32 indices")
+    return cases[0]
+
+
+def _select_n_reference(which, *cases):
+    out = cases[0]
+    for i, case in enumerate(cases[1:], 1):
+        out = np.where(which >= i, case, out)
+    return out
+
+
+def _select_n_lower(b, which, *cases):
+    out = cases[0]
+    for i, case in enumerate(cases[1:], 1):
+        chosen = which if which.aval.dtype == bool else b.compare(which, b.full(i, which.aval), "GE")
+        out = b.select(chosen, case, out)
+    return out
+
+
+def _select_n_jvp(ctx, primals, tangents):
+    which, *cases = primals
+    out = select_n(*primals)
+    if all([t is None for t in tangents]):
+        return out, None
+    return out, select_n(which, *[zeros_like(out) if t is None else t for t in tangents[1:]])
+
+
+def _select_n_transpose(ct, which, *cases):
+    zero = zeros_like(ct)
+    picked = [select_n(which, *[ct if j == i else zero for j in range(len(cases))]) for i in range(len(cases))]
+    return (None, *[p if is_undefined(c) else None for p, c in zip(picked, cases, strict=True)])
+
+
+select_n = Op(
+    "select_n",
+    abstract=_select_n_abstract,
+    reference=_select_n_reference,
+    lower=_select_n_lower,
+    jvp=_select_n_jvp,
+    transpose=_select_n_transpose,
+    batch=lambda size, xs, batched: _batch_all(select_n)(size, xs, batched),
+)
+
+
+def _clamp_abstract(low, x, high):
+    check_equal("clamp", ("x", "low", "high"), (x, low, high))
+    check_dtype("clamp", "x", x, BOOL + INT + FLOAT)
+    return x
+
+
+clamp = Op(
+    "clamp",
+    abstract=_clamp_abstract,
+    reference=lambda low, x, high: np.minimum(np.maximum(x, low), high),
+    lower=lambda b, low, x, high: b.clamp(low, x, high),
+    jvp=(
+        lambda ctx, t, low, x, high: select(and_(gt(low, x), lt(low, high)), t, zeros_like(t)),
+        lambda ctx, t, low, x, high: select(and_(gt(x, low), lt(x, high)), t, zeros_like(t)),
+        lambda ctx, t, low, x, high: select(lt(high, x), t, zeros_like(t)),
+    ),
+    transpose=Unsupported("clamp is not linear"),
+    batch=lambda size, xs, batched: _batch_all(clamp)(size, xs, batched),
+)
+
+# -- bits --------------------------------------------------------------------------------------
+
+_BITS = Unsupported("bits carry no derivative")
+
+
+def _as_unsigned(x: np.ndarray) -> np.ndarray:
+    return x.view(f"u{x.dtype.itemsize}")
+
+
+def _clz_reference(x):
+    left, out = _as_unsigned(x), np.zeros(x.shape, x.dtype)
+    width = 8 * x.dtype.itemsize
+    for step in [s for s in (32, 16, 8, 4, 2, 1) if s < width]:
+        low = left < (np.ones((), left.dtype) << (width - step))
+        out = out + low * x.dtype.type(step)
+        left = np.where(low, left << step, left).astype(left.dtype)
+    return (out + (left == 0)).astype(x.dtype)
+
+
+def _bits(name, reference, lower, dtypes=INT, family=binary):
+    return family(name, reference, lower, zero_tangent, dtypes, transpose=_BITS)
+
+
+and_ = _bits("and", np.bitwise_and, "and_", BOOL + INT)
+or_ = _bits("or", np.bitwise_or, "or_", BOOL + INT)
+xor = _bits("xor", np.bitwise_xor, "xor", BOOL + INT)
+not_ = _bits("not", np.invert, "not_", BOOL + INT, unary)
+# NumPy defines shifts by at least the width (0, or the sign), and so does XLA; negative ones count as large.
+shift_left = _bits("shift_left", np.left_shift, "shift_left")
+shift_right_arithmetic = _bits(
+    "shift_right_arithmetic",
+    lambda x, y: np.right_shift(x.view(f"i{x.dtype.itemsize}"), y.view(f"i{x.dtype.itemsize}")).view(x.dtype),
+    "shift_right_arithmetic",
+)
+shift_right_logical = _bits(
+    "shift_right_logical",
+    lambda x, y: np.right_shift(_as_unsigned(x), _as_unsigned(y)).view(x.dtype),
+    "shift_right_logical",
+)
+population_count = _bits(
+    "population_count", lambda x: np.bitwise_count(_as_unsigned(x)).astype(x.dtype), "popcnt", family=unary
+)
+clz = _bits("clz", _clz_reference, "count_leading_zeros", family=unary)
+
+# -- casts -----------------------------------------------------------------------------------------
+
+
+def _convert_reference(x, *, dtype):
+    source, target = dtypes.kind(x.dtype), dtypes.kind(dtype)
+    if source == "c" and target != "c":
+        if target == "b":
+            return x != 0
+        x, source = x.real, "f"
+    if source == "f" and target in "iu":
+        return _saturate(x, dtype)
+    if target == "b":
+        return x != 0
+    return x.astype(dtype)
+
+
+def _saturate(x, dtype):
+    """Float to int: towards zero, NaN is 0, and what does not fit becomes the nearest that does."""
+    wide = x if x.dtype == np.float64 else x.astype(np.float32)
+    info = np.iinfo(dtype)
+    # Exactly the powers of two: the largest int itself may round up to one that does not fit.
+    low, high = wide.dtype.type(info.min), wide.dtype.type(2.0 ** (info.bits - (info.min < 0)))
+    fits = (wide >= low) & (wide < high)
+    if fits.all():
+        return wide.astype(dtype)
+    inside = np.where(fits, wide, 0).astype(dtype)
+    limits = np.where(wide >= high, np.asarray(info.max, dtype), np.asarray(info.min, dtype))
+    return np.where(fits | np.isnan(wide), inside, limits)
+
+
+def _convert_abstract(x, *, dtype):
+    dtypes.kind(dtype)
+    return x if x.dtype == dtype else Aval(x.shape, dtype)
+
+
+def _convert_lower(b, x, *, dtype):
+    if dtype == bool:
+        return b.compare(x, b.full(0, x.aval), "NE")
+    if x.aval.dtype in COMPLEX and dtype not in COMPLEX:
+        x = b.real(x)
+    return b.convert(x, dtype)
+
+
+convert = Op(
+    "convert",
+    abstract=_convert_abstract,
+    reference=_convert_reference,
+    lower=_convert_lower,
+    jvp=(lambda ctx, t, x, *, dtype: convert(t, dtype=dtype) if dtypes.is_inexact(dtype) else None,),
+    transpose=lambda ct, x, *, dtype: convert(ct, dtype=x.dtype),
+    batch=lambda size, x, batched, *, dtype: (convert(x[0], dtype=dtype), True),
+)
+
+
+def _bitcast_abstract(x, *, dtype):
+    for d in (x.dtype, dtype):
+        if dtypes.kind(d) in "cb" and x.dtype != dtype:
+            raise TypeError(f"bitcast: {x} to {dtype.name}: the bits of bool and complex numbers are not defined")
+    have, want = x.dtype.itemsize, dtype.itemsize
+    if have >= want:
+        return Aval(x.shape if have == want else (*x.shape, have // want), dtype)
+    if not x.shape or x.shape[-1] != want // have:
+        raise ValueError(
+            f"bitcast: {x} to {dtype.name} joins {want // have} elements into one, so the last axis must have size "
+            f"{want // have}: reshape first, for example x.reshape(-1, {want // have})"
+        )
+    return Aval(x.shape[:-1], dtype)
+
+
+def _bitcast_reference(x, *, dtype):
+    have, want = x.dtype.itemsize, dtype.itemsize
+    if have == want:
+        return x.view(dtype)
+    shape = (*x.shape, have // want) if have > want else x.shape[:-1]
+    return np.ascontiguousarray(x).reshape(-1).view(dtype).reshape(shape)
+
+
+bitcast = Op(
+    "bitcast",
+    abstract=_bitcast_abstract,
+    reference=_bitcast_reference,
+    lower=lambda b, x, *, dtype: b.bitcast(x, b.out),
+    jvp=zero_tangent,
+    transpose=_BITS,
+    batch=lambda size, x, batched, *, dtype: (bitcast(x[0], dtype=dtype), True),
+)
+
+
+def _reduce_precision_abstract(x, *, exponent_bits, mantissa_bits):
+    check_dtype("reduce_precision", "x", x, FLOAT)
+    if exponent_bits < 1 or mantissa_bits < 0:
+        raise ValueError(
+            f"reduce_precision: exponent_bits={exponent_bits} must be at least 1 and "
+            f"mantissa_bits={mantissa_bits} at least 0"
+        )
+    return x
+
+
+_FORMATS = {dtypes.float16: (5, 10), dtypes.bfloat16: (8, 7), dtypes.float32: (8, 23), dtypes.float64: (11, 52)}
+
+
+def _reduce_precision_reference(x, *, exponent_bits, mantissa_bits):
+    exponent, mantissa = _FORMATS[x.dtype]
+    bits = _as_unsigned(np.array(x))
+    word = bits.dtype.type
+    sign_bit = word(1 << (exponent + mantissa))
+    if mantissa_bits < mantissa:
+        drop = mantissa - mantissa_bits
+        half = word((1 << (drop - 1)) - 1)
+        bits = (bits + half + ((bits >> word(drop)) & word(1))) & word(~((1 << drop) - 1) & (2 * int(sign_bit) - 1))
+    if exponent_bits < exponent:
+        bias, least = (1 << (exponent - 1)) - 1, (1 << (exponent_bits - 1)) - 1
+        found = bits & word(((1 << exponent) - 1) << mantissa)
+        top, bottom = word((bias + least) << mantissa), word((bias - least + 0) << mantissa)
+        signs = bits & sign_bit
+        infinity = word(((1 << exponent) - 1) << mantissa)
+        bits = np.where(found > top, signs | infinity, bits)
+        bits = np.where(found <= bottom, signs, bits)
+    out = bits.astype(bits.dtype).view(x.dtype)
+    return np.where(np.isnan(x), x, out).astype(x.dtype)
+
+
+reduce_precision = Op(
+    "reduce_precision",
+    abstract=_reduce_precision_abstract,
+    reference=_reduce_precision_reference,
+    lower=lambda b, x, **params: b.reduce_precision(x, **params),
+    jvp=(lambda ctx, t, x, **params: reduce_precision(t, **params),),
+    transpose=lambda ct, x, **params: reduce_precision(ct, **params),
+    batch=lambda size, x, batched, **params: (reduce_precision(x[0], **params), True),
+)
+
+stop_gradient = unary(
+    "stop_gradient",
+    lambda x: x,
+    lambda b, x: x,
+    zero_tangent,
+    ALL + FLOAT8,
+    transpose=Unsupported("stop_gradient carries no derivative"),
+)

@@ -1,0 +1,161 @@
+"""From a graph to a running program, and eager ops that run as one-op programs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bevel.core import config, interpreter
+from bevel.core.aval import aval_of
+from bevel.core.graph import Graph, GraphBuilder, Var
+from bevel.core.interpreter import EAGER, Backend, Tracer, leaked, under
+from bevel.core.op import Unsupported
+from bevel.xla import client
+from bevel.xla.cache import compile_lowered
+from bevel.xla.client import Executable
+from bevel.xla.lower import Lowered, lower_module
+
+EAGER_PROGRAMS = 4096
+
+
+def common_device(values: Sequence[Any]) -> Any:
+    """The device on which a program with these arguments runs.
+
+    NumPy data goes where the device buffers are; without any, to the default device. Buffers on the
+    default device follow those on another one.
+
+    Raises:
+        ValueError: buffers on several other devices.
+    """
+    default = None
+    chosen = None
+    for v in values:
+        if type(v) is np.ndarray:
+            continue
+        device = client.device_of(v)
+        if default is None:
+            default = client.default_device()
+        if device == default or device == chosen:
+            continue
+        if chosen is not None:
+            raise ValueError(
+                f"arguments are on different devices, {chosen} and {device}.\n"
+                f"Write instead: bv.device_put(x, bv.devices()[{device.id}]) on the others."
+            )
+        chosen = device
+    return chosen or default or client.default_device()
+
+
+def to_buffer(value: Any, device: Any) -> Any:
+    """A value as a buffer on a device."""
+    if type(value) is np.ndarray:
+        return client.put(value, device, owned=True)
+    if isinstance(value, Tracer):
+        raise leaked(value)
+    return value if client.device_of(value) == device else client.copy_to(value, device)
+
+
+class Program:
+    """A graph with its executables, one per device. Arguments and results are values.
+
+    `donated` are indices of inputs whose memory the results may take.
+    """
+
+    __slots__ = ("_executables", "_lowered", "donated", "graph", "kept", "name", "options")
+
+    def __init__(
+        self,
+        graph: Graph,
+        name: str = "main",
+        donated: Sequence[int] = (),
+        keep_unused: bool = False,
+        options: dict[str, Any] | None = None,
+    ):
+        self.graph = graph
+        self.name = name
+        self.options = options
+        used = {a for e in graph.eqns for a in e.inputs if type(a) is Var} | set(graph.outputs)
+        self.kept = tuple(i for i, v in enumerate(graph.inputs) if keep_unused or v in used)
+        self.donated = tuple(i for i in donated if i in self.kept)
+        self._lowered: dict[str, Lowered] = {}
+        self._executables: dict[Any, Executable] = {}
+
+    def lowered(self, platform: str) -> Lowered:
+        """The StableHLO program for a platform."""
+        if platform not in self._lowered:
+            self._lowered[platform] = lower_module(
+                self.graph, name=self.name, platform=platform, donated=self.donated, kept=self.kept
+            )
+        return self._lowered[platform]
+
+    def executable(self, device: Any) -> Executable:
+        """The compiled program for a device."""
+        found = self._executables.get(device)
+        if found is None:
+            found = compile_lowered(self.lowered(device.platform), (device,), options=self.options)
+            self._executables[device] = found
+        return found
+
+    def __call__(self, values: Sequence[Any]) -> list[Any]:
+        """Run; results are device buffers."""
+        used = [values[i] for i in self.kept]
+        device = common_device(used)
+        return self.executable(device).run([to_buffer(v, device) for v in used])
+
+
+def one_op_graph(op, avals: Sequence[Any], params: dict[str, Any]) -> Graph:
+    """The graph that applies one op to inputs of the given avals."""
+    builder = GraphBuilder(EAGER, op.name)
+    inputs = [builder.input(a) for a in avals]
+    with under(builder):
+        out = op(*inputs, **params)
+    return builder.finish(inputs, out if op.multiple else [out])[0]
+
+
+class XLABackend(Backend):
+    """Eager evaluation of what NumPy should not do: graphs, accelerator arrays, large slow ops."""
+
+    def __init__(self):
+        self._programs: OrderedDict[Any, Program] = OrderedDict()
+
+    @property
+    def accelerator(self) -> bool:
+        return client.platforms()[0] != "cpu"
+
+    def to_numpy(self, value: Any) -> np.ndarray:
+        if not client.is_buffer(value):
+            raise TypeError(f"internal: a {type(value).__name__} is not an array value")
+        return client.to_numpy(value)
+
+    def wants(self, op, args) -> bool:
+        if isinstance(op.lower, Unsupported) or config.get("disable_jit"):
+            return False
+        if isinstance(op.reference, Unsupported):
+            return True
+        elsewhere = self.accelerator
+        for a in args:
+            if type(a) is not np.ndarray and client.is_buffer(a):
+                if client.device_of(a).platform != "cpu":
+                    return True
+                elsewhere = False
+        if elsewhere:
+            return True
+        above = op.compile_above
+        return above is not None and (above < 0 or any(aval_of(a).size > above for a in args))
+
+    def run(self, op, args, params):
+        key = (op, tuple([aval_of(a) for a in args]), tuple(params.items()))
+        program = self._programs.get(key)
+        if program is None:
+            program = Program(one_op_graph(op, key[1], params), op.name)
+            self._programs[key] = program
+            if len(self._programs) > EAGER_PROGRAMS:
+                self._programs.popitem(last=False)
+        outs = program(args)
+        return tuple(outs) if op.multiple else outs[0]
+
+
+interpreter.set_backend(XLABackend())

@@ -1,0 +1,388 @@
+"""The only file that imports jaxlib: its private API, as the few functions Bevel needs.
+
+Importing this module costs nothing; jaxlib is loaded, and its version checked, by the first call.
+Everything here was tried on jaxlib 0.10.2 and 0.12.0; differences between them are settled here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib
+import importlib.util
+import os
+import pathlib
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+OLDEST, TOO_NEW = (0, 10, 2), (0, 13)
+
+_lock = threading.RLock()
+
+
+class JaxlibVersionError(ImportError):
+    """jaxlib is missing, or its version is not one that Bevel was tested with."""
+
+
+def check_version(version: str) -> tuple[int, ...]:
+    """Return a supported jaxlib version as integers.
+
+    >>> check_version("0.12.0.1")
+    (0, 12, 0, 1)
+
+    Raises:
+        JaxlibVersionError: older than 0.10.2, or 0.13 and newer.
+    """
+    numbers = tuple(int(n) for n in re.findall(r"\d+", re.match(r"[\d.]*", version)[0]))
+    if not OLDEST <= numbers < TOO_NEW:
+        raise JaxlibVersionError(
+            f"jaxlib {version} is installed, and Bevel drives jaxlib's private API, which it knows "
+            f"from 0.10.2 up to 0.12. Install one of these: pip install 'jaxlib>=0.10.2,<0.13'"
+        )
+    return numbers
+
+
+@functools.cache
+def version() -> str:
+    """Return the version of the installed jaxlib, which is one that Bevel supports."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        from jaxlib.version import __version__
+    except ModuleNotFoundError:
+        raise JaxlibVersionError(
+            "jaxlib is not installed, and compiling needs it: pip install 'jaxlib>=0.10.2,<0.13'"
+        ) from None
+    check_version(__version__)
+    return __version__
+
+
+@functools.cache
+def _jaxlib():
+    """Return jaxlib's modules (xla_client, _jax) after checking its version."""
+    with _lock:
+        version()
+        from jaxlib import _jax, xla_client
+
+        return xla_client, _jax
+
+
+# -- clients
+
+
+def cpu_client(num_devices: int, distributed_client=None, node_id: int = 0, num_nodes: int = 1):
+    """Return a client with `num_devices` CPU devices; across processes it reduces through Gloo."""
+    xc, _jax = _jaxlib()
+    _register_lapack()
+    collectives = None
+    if distributed_client is not None:
+        collectives = _jax.make_gloo_tcp_collectives(distributed_client=distributed_client)
+    return xc.make_cpu_client(
+        num_devices=num_devices,
+        distributed_client=distributed_client,
+        node_id=node_id,
+        num_nodes=num_nodes,
+        collectives=collectives,
+    )
+
+
+@functools.cache
+def _register_lapack() -> None:
+    xc, _jax = _jaxlib()
+    _lapack = importlib.import_module("jaxlib.cpu._lapack")
+    for name, target in _lapack.registrations().items():
+        xc.register_custom_call_target(
+            name, target, platform="cpu", api_version=int(name.endswith("_ffi"))
+        )
+
+
+@functools.cache
+def _initialize_lapack() -> None:
+    importlib.import_module("jaxlib.cpu._lapack").initialize()
+
+
+def prepare_lapack(text: str) -> None:
+    """Load LAPACK if a program calls it: it is SciPy's, and importing that takes half a second."""
+    if '"lapack_' in text:
+        _initialize_lapack()
+
+
+def register_ffi_target(name: str, capsule, platform: str) -> None:
+    """Register a native function of XLA's typed FFI under the name that programs call it by."""
+    xc, _ = _jaxlib()
+    xc.register_custom_call_target(
+        name, capsule, platform="CUDA" if platform == "cuda" else platform, api_version=1
+    )
+
+
+CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+
+
+def find_cuda_plugin() -> tuple[str, pathlib.Path] | None:
+    """Return the installed CUDA plugin's module name and its PJRT library, or None."""
+    for plugin in CUDA_PLUGINS:
+        name = plugin.replace("jax_", "xla_").removesuffix("_plugin")
+        try:
+            spec = importlib.util.find_spec(f"jax_plugins.{name}")
+        except ModuleNotFoundError:
+            continue
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            library = pathlib.Path(folder) / "xla_cuda_plugin.so"
+            if library.exists():
+                return plugin, library
+    return None
+
+
+def cuda_client(*, preallocate: bool, memory_fraction: float, distributed_client=None):
+    """Return a client of the machine's NVIDIA GPUs, through the CUDA plugin wheel.
+
+    Raises:
+        ImportError: no plugin wheel is installed.
+    """
+    xc, _ = _jaxlib()
+    found = find_cuda_plugin()
+    if found is None:
+        raise ImportError(
+            f"no CUDA plugin is installed for jaxlib {version()}: pip install "
+            f"'jax-cuda13-plugin[with-cuda]=={version()}' (CUDA 13; for CUDA 12, jax-cuda12-plugin)"
+        )
+    plugin, library = found
+    if not xc.pjrt_plugin_loaded("cuda"):
+        _preload_cuda_libraries()
+        c_api = xc.load_pjrt_plugin_dynamically("cuda", str(library))
+        _register_cuda_extension(plugin, c_api)
+    if not xc.pjrt_plugin_initialized("cuda"):
+        xc.initialize_pjrt_plugin("cuda")
+    options = {
+        **xc.generate_pjrt_gpu_plugin_options(),
+        "preallocate": preallocate,
+        "memory_fraction": memory_fraction,
+    }
+    return xc.make_c_api_client("cuda", options, distributed_client)
+
+
+# The wheels' libraries, by the folder under `nvidia/` that holds them, each after those it needs.
+_CUDA_LIBRARIES = (
+    (
+        "cu13",
+        (
+            "cudart.so.13",
+            "nvrtc.so.13",
+            "cublas.so.13",
+            "cublasLt.so.13",
+            "cupti.so.13",
+            "cusparse.so.12",
+            "cusolver.so.12",
+            "cufft.so.12",
+        ),
+    ),
+    ("cuda_runtime", ("cudart.so.12",)),
+    ("cuda_nvrtc", ("nvrtc.so.12",)),
+    ("cublas", ("cublas.so.12", "cublasLt.so.12")),
+    ("cuda_cupti", ("cupti.so.12",)),
+    ("cusparse", ("cusparse.so.12",)),
+    ("cusolver", ("cusolver.so.11",)),
+    ("cufft", ("cufft.so.11",)),
+    ("nccl", ("nccl.so.2",)),
+    ("nvshmem", ("nvshmem_host.so.3",)),
+    ("cudnn", ("cudnn.so.9",)),
+)
+
+
+def _preload_cuda_libraries() -> None:
+    """Load NVIDIA's libraries from their wheels, where installed, so that the plugin finds them."""
+    spec = importlib.util.find_spec("nvidia")
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        for folder, names in _CUDA_LIBRARIES:
+            for name in names:
+                path = pathlib.Path(root) / folder / "lib" / f"lib{name}"
+                if path.exists():
+                    with contextlib.suppress(OSError):
+                        ctypes.CDLL(str(path))
+
+
+def _register_cuda_extension(plugin: str, c_api) -> None:
+    """Connect the plugin's custom calls (cuSOLVER, Python callbacks) to the loaded library."""
+    xc, _ = _jaxlib()
+    extension = importlib.import_module(f"{plugin}.cuda_plugin_extension")
+    xc.register_custom_type_handler(
+        "CUDA", functools.partial(extension.register_custom_type, c_api)
+    )
+    xc.register_custom_call_handler(
+        "CUDA", functools.partial(extension.register_custom_call_target, c_api)
+    )
+    for name, type_id in extension.ffi_types().items():
+        xc.register_custom_type(name, type_id, platform="CUDA")
+    targets = [(name, target, 1) for name, target in extension.ffi_handlers().items()]
+    for module in ("gpu_solver", "gpu_linalg"):
+        targets += importlib.import_module(f"jaxlib.{module}").registrations()["CUDA"]
+    for name, target, api_version in targets:
+        xc.register_custom_call_target(name, target, platform="CUDA", api_version=api_version)
+
+
+# -- buffers
+
+
+@functools.cache
+def _single_device_class():
+    xc, _ = _jaxlib()
+
+    class SingleDevice(xc.SingleDeviceSharding):
+        """The placement of a whole array on one device, with all that jaxlib asks of it.
+
+        Properties, since `jax`, when a program imports it too, puts its own on jaxlib's base class.
+        """
+
+        memory_kind = property(lambda self: None)
+        is_fully_replicated = property(lambda self: True)
+        is_fully_addressable = property(lambda self: True)
+        device_set = property(lambda self: {self._device})
+        _device_assignment = property(lambda self: (self._device,))
+
+        def _to_xla_hlo_sharding(self, num_dimensions):
+            return xc.HloSharding.replicate()
+
+    return SingleDevice
+
+
+@functools.cache
+def single_device(device):
+    """Return the sharding object of a whole array on one device (one object per device)."""
+    return _single_device_class()(device)
+
+
+@functools.cache
+def _put_options():
+    xc, _jax = _jaxlib()
+    return _jax.batched_device_put, xc.HostBufferSemantics
+
+
+def device_put(array: np.ndarray, aval, device, *, alias: bool):
+    """Return a buffer on `device` with the contents of a NumPy array.
+
+    With `alias`, a CPU buffer may share the array's memory, and keeps it alive: nobody may write to
+    it.
+    """
+    put, semantics = _put_options()
+    how = semantics.ZERO_COPY if alias else semantics.IMMUTABLE_ONLY_DURING_CALL
+    return put(aval, single_device(device), [array], [device], True, False, how, enable_x64=True)
+
+
+def copy_to_device(buffer, device):
+    """Return a copy of a buffer on another device of its client or another client."""
+    put, semantics = _put_options()
+    return put(
+        buffer.aval,
+        single_device(device),
+        [buffer],
+        [device],
+        True,
+        True,
+        semantics.ZERO_COPY,
+        enable_x64=True,
+    )
+
+
+def buffer_to_numpy(buffer) -> np.ndarray:
+    """Return a buffer as a read-only ndarray, waiting for it; on the CPU it shares memory."""
+    return buffer._single_device_array_to_np_array_did_copy()[0]
+
+
+def device_of(buffer):
+    """Return the device of a buffer that lies on one device."""
+    return buffer._sharding._device
+
+
+def buffer_type() -> type:
+    """Return the class of jaxlib's buffers."""
+    return _jaxlib()[0].ArrayImpl
+
+
+def block_until_ready(buffers: Sequence) -> None:
+    """Wait until every buffer holds its result; raises what its computation raised."""
+    _jaxlib()[1].batched_block_until_ready(list(buffers))
+
+
+def runtime_error() -> type[Exception]:
+    """Return the exception class that XLA's runtime raises."""
+    return _jaxlib()[1].JaxRuntimeError
+
+
+# -- programs
+
+
+def compile_options(
+    *,
+    num_replicas: int = 1,
+    num_partitions: int = 1,
+    device_ids=None,
+    overrides: dict | None = None,
+):
+    """Return XLA's options for one device, or for SPMD partitioning by Shardy over several."""
+    xc, _ = _jaxlib()
+    options = xc.CompileOptions()
+    options.num_replicas = num_replicas
+    options.num_partitions = num_partitions
+    build = options.executable_build_options
+    build.num_replicas = num_replicas
+    build.num_partitions = num_partitions
+    if num_partitions > 1:
+        build.use_spmd_partitioning = True
+        build.use_shardy_partitioner = True
+    if device_ids is not None:
+        grid = np.asarray(device_ids, np.int32).reshape(num_replicas, num_partitions)
+        options.device_assignment = xc.DeviceAssignment.create(grid)
+    if overrides:
+        options.env_option_overrides = list(overrides.items())
+    return options
+
+
+def compile_and_load(
+    client, text: str, devices: Sequence, options, host_callbacks: Sequence[Callable] = ()
+):
+    """Compile StableHLO text for `devices` and return the loaded executable."""
+    _, _jax = _jaxlib()
+    prepare_lapack(text)
+    devices = _jax.DeviceList(tuple(devices))
+    if not host_callbacks:
+        return client.compile_and_load(text, devices, options)
+    context, ir = _mlir()
+    with _lock, context:  # only the overload for parsed modules takes callbacks
+        module = ir.Module.parse(text)
+        return client.compile_and_load(
+            module, devices, options, host_callbacks=list(host_callbacks)
+        )
+
+
+@functools.cache
+def _mlir():
+    """Return an MLIR context that knows StableHLO, and MLIR's `ir` module."""
+    from jaxlib.mlir import ir
+    from jaxlib.mlir._mlir_libs import _jax_mlir_ext
+    from jaxlib.mlir.dialects import chlo, sdy, stablehlo
+
+    context = ir.Context()
+    registry = ir.DialectRegistry()
+    _jax_mlir_ext.register_dialects(registry)
+    context.append_dialect_registry(registry)
+    context.load_all_available_dialects()
+    for dialect in (chlo, sdy, stablehlo):
+        dialect.register_dialect(context)
+    return context, ir
+
+
+def deserialize(client, data: bytes, devices: Sequence, options):
+    """Return the loaded executable that `serialize` wrote."""
+    return client.deserialize_executable(data, _jaxlib()[1].DeviceList(tuple(devices)), options)
+
+
+def result_handler(aval, sharding) -> Any:
+    """Return what turns an executable's raw result into a buffer with this aval and sharding."""
+    xc, _jax = _jaxlib()
+    if check_version(version()) < (0, 12):
+        return _jax.array_result_handler(aval, sharding, True, True)
+    return _jax.array_result_handler(aval, sharding, True)
