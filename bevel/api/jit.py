@@ -137,7 +137,7 @@ def run_program(program: Program, consts: Sequence[Any], handles: Sequence[Handl
             v = to_buffer(v, device)
             if i >= n:
                 handles[i - n]._v = v
-        elif v.device != device:
+        elif client.device_of(v) != device:
             v = to_buffer(v, device)
         buffers.append(v)
     return program.executable(device).run(buffers)

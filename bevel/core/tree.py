@@ -234,8 +234,13 @@ def register_pytree_node(
     optree.register_pytree_node(nodetype, flatten_func, unflatten_func, namespace=NAMESPACE)
 
 
-def register_pytree_with_keys(nodetype: type, flatten_with_keys, unflatten_func, flatten_func=None) -> None:
-    """`register_pytree_node` whose children come as (key, child) pairs, which key paths show."""
+def register_pytree_with_keys(
+    nodetype: type, flatten_with_keys, unflatten_func, flatten_func=None, *, mapping: bool = False
+) -> None:
+    """`register_pytree_node` whose children come as (key, child) pairs, which key paths show.
+
+    `mapping` says that users reach the children as `x[key]`, so that paths show every key so.
+    """
 
     def with_entries(x):
         pairs, aux = flatten_with_keys(x)
@@ -243,7 +248,10 @@ def register_pytree_with_keys(nodetype: type, flatten_with_keys, unflatten_func,
         entries = tuple(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k))) for k in keys)
         return children, aux, entries
 
-    optree.register_pytree_node(nodetype, with_entries, unflatten_func, namespace=NAMESPACE)
+    entry = optree.MappingEntry if mapping else optree.AutoEntry
+    optree.register_pytree_node(
+        nodetype, with_entries, unflatten_func, path_entry_type=entry, namespace=NAMESPACE
+    )
 
 
 def register_pytree_node_class(cls: type) -> type:

@@ -64,7 +64,7 @@ class Module:
     def __bevel_state__(self, contents: Mapping[Cell, Any]) -> State:
         found = structure_of(self)
         chosen = {p: contents[c] for p, c in zip(found.paths, found.cells, strict=True) if c in contents}
-        return State.from_flat(chosen)
+        return State.from_flat_path(chosen)
 
     # -- attributes ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bevel.core import tree
@@ -22,7 +22,10 @@ Path = tuple[Any, ...]
 
 
 class Static:
-    """A value that is part of the structure: compared by value, or by identity if it has no hash."""
+    """A value that is part of the structure: compared by value, or by identity if it has no hash.
+
+    Arrays are compared by identity: as attributes of a module they are constants of the trace.
+    """
 
     __slots__ = ("_hash", "value")
 
@@ -64,14 +67,13 @@ class CellNode(NamedTuple):
 class TreeNode(NamedTuple):
     """A pytree container: its kind, and its children with the step of the path to each."""
 
-    index: int
     treedef: Any
     keys: tuple[Any, ...]
     children: tuple[Any, ...]
 
 
 class Again(NamedTuple):
-    """A module, cell or container that has been met before."""
+    """A module or cell that has been met before."""
 
     index: int
 
@@ -143,7 +145,7 @@ def _children(container: Any) -> Any:
 class Structure:
     """What was found in a module or a pytree of modules."""
 
-    __slots__ = ("by_path", "cells", "containers", "epoch", "graphdef", "modules", "owners", "paths")
+    __slots__ = ("by_path", "cells", "containers", "epoch", "graphdef", "modules", "owners", "paths", "watched")
 
     def __init__(self, root: Any):
         self.epoch = epoch.current()
@@ -153,6 +155,7 @@ class Structure:
         self.owners: dict[Path, Any] = {}
         self.modules: list[tuple[Path, Any]] = []
         self.containers: list[tuple[Any, list[Any]]] = []
+        self.watched: list[Any] = []
         self.graphdef = GraphDef(_Traversal(self).visit(root, ()))
 
     def current(self) -> bool:
@@ -180,13 +183,13 @@ class _Traversal:
         if isinstance(x, Cell):
             return self._cell(x, path)
         if hasattr(type(x), "__bevel_attributes__"):
-            return self._node(x, path, self._module)
+            return self._shared(x, path)
         if isinstance(x, _PLAIN):
             return Static(x)
         pairs, treedef = tree.flatten_with_path(x, is_leaf=lambda y: y is not x)
         if len(pairs) == 1 and pairs[0][1] is x:
             return Static(x)
-        return self._node(x, path, lambda x, path, i: self._container(x, path, i, pairs, treedef))
+        return self._container(x, path, pairs, treedef)
 
     def _number(self, x: Any) -> int:
         self.keep.append(x)
@@ -201,31 +204,28 @@ class _Traversal:
         metadata = getattr(cell, "_metadata", {})
         return CellNode(self._number(cell), type(cell), tuple((k, Static(v)) for k, v in sorted(metadata.items())))
 
-    def _node(self, x: Any, path: Path, build: Callable[..., Any]) -> Any:
-        if id(x) in self.open:
-            above = self.open[id(x)]
+    def _shared(self, module: Any, path: Path) -> Any:
+        if id(module) in self.open:
+            above = self.open[id(module)]
             raise ValueError(
                 f"a cycle: {path_text(path)} is {path_text(above)}, which contains it.\n"
                 "Why: the state of a module is a tree of paths, and this one would have no end.\n"
                 "Write instead: do not keep the parent in the child; pass what the child needs when calling it."
             )
-        if id(x) in self.seen:
-            self._alias(x, path)
-            return Again(self.seen[id(x)])
-        self.open[id(x)] = path
-        start = len(self.found.by_path)
-        node = build(x, path, self._number(x))
-        del self.open[id(x)]
-        inside = list(self.found.by_path.items())[start:]
-        self.inside[id(x)] = [(p[len(path) :], cell) for p, cell in inside]
+        by_path = self.found.by_path
+        if id(module) in self.seen:
+            by_path.update({path + rest: cell for rest, cell in self.inside[id(module)]})
+            return Again(self.seen[id(module)])
+        self.open[id(module)] = path
+        start = len(by_path)
+        node = self._module(module, path, self._number(module))
+        del self.open[id(module)]
+        self.inside[id(module)] = [(p[len(path) :], cell) for p, cell in list(by_path.items())[start:]]
         return node
-
-    def _alias(self, x: Any, path: Path) -> None:
-        """The cells of a shared part are known by every path that leads to them."""
-        self.found.by_path.update({path + rest: cell for rest, cell in self.inside[id(x)]})
 
     def _module(self, module: Any, path: Path, index: int) -> Any:
         self.found.modules.append((path, module))
+        self.found.watched.append(module)
         attributes = []
         for name, value in sorted(module.__bevel_attributes__().items()):
             if isinstance(value, Cell):
@@ -233,8 +233,10 @@ class _Traversal:
             attributes.append((name, self.visit(value, (*path, name))))
         return ModuleNode(index, type(module), tuple(attributes))
 
-    def _container(self, x: Any, path: Path, index: int, pairs: Any, treedef: Any) -> Any:
-        if not isinstance(x, tuple):
+    def _container(self, x: Any, path: Path, pairs: Any, treedef: Any) -> Any:
+        if hasattr(x, "_bevel_seen"):
+            self.found.watched.append(x)
+        elif not isinstance(x, tuple):
             self.found.containers.append((x, list(_children(x))))
         keys = tuple(step_of(p[0]) for p, _ in pairs)
         children = []
@@ -242,7 +244,7 @@ class _Traversal:
             if isinstance(child, Cell):
                 self.found.owners[(*path, key)] = x
             children.append(self.visit(child, (*path, key)))
-        return TreeNode(index, treedef, keys, tuple(children))
+        return TreeNode(treedef, keys, tuple(children))
 
 
 _PLAIN = (str, int, float, bool, type(None), Handle, type)
@@ -258,8 +260,8 @@ def structure_of(x: Any) -> Structure:
     if remembered is not None and remembered.current():
         return remembered
     found = Structure(x)
-    for _, module in found.modules:
-        object.__setattr__(module, "_bevel_seen", True)
+    for announces_changes in found.watched:
+        object.__setattr__(announces_changes, "_bevel_seen", True)
     if hasattr(type(x), "__bevel_attributes__"):
         object.__setattr__(x, "_bevel_structure", found)
     return found
@@ -297,7 +299,7 @@ def build(graphdef: GraphDef, contents: Mapping[Path, Any]) -> tuple[Any, set[Pa
             made[node.index] = cell_at(node, path)
         elif isinstance(node, TreeNode):
             children = [make(c, (*path, k)) for k, c in zip(node.keys, node.children, strict=True)]
-            made[node.index] = tree.unflatten(node.treedef, children)
+            return tree.unflatten(node.treedef, children)
         else:
             module = made[node.index] = node.cls.__new__(node.cls)
             for name, child in node.attributes:
@@ -305,9 +307,3 @@ def build(graphdef: GraphDef, contents: Mapping[Path, Any]) -> tuple[Any, set[Pa
         return made[node.index]
 
     return make(graphdef.root, ()), used
-
-
-def iterate(x: Any) -> Iterator[tuple[Path, Cell]]:
-    """Each cell once, with the first path to it."""
-    found = structure_of(x)
-    return zip(found.paths, found.cells, strict=True)

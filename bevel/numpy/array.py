@@ -16,22 +16,31 @@ import numpy as np
 import bevel.ops as ops
 from bevel.core import errors
 from bevel.core.aval import Aval
-from bevel.core.handle import WEAK, Handle, KeyTag, read_only, set_handle_type, wrap
+from bevel.core.dtypes import as_dtype
+from bevel.core.handle import WEAK, Handle, KeyTag, set_handle_type, wrap
 from bevel.core.interpreter import Tracer, to_numpy
-from bevel.numpy import conversion, elementwise, indexing, linalg, manipulation, numerics, reductions
-from bevel.numpy import resizing, scalars, selection, sorting
+from bevel.numpy import (
+    conversion,
+    elementwise,
+    indexing,
+    logic,
+    manipulation,
+    numerics,
+    products,
+    reductions,
+    resizing,
+    scalars,
+    selection,
+    sorting,
+)
 from bevel.numpy.convert import astype
-from bevel.numpy.families import FAST_FLOAT, operator, quick_binary, quick_unary
+from bevel.numpy.families import FAST_FLOAT, operator, quick_unary
 from bevel.xla import bindings, client
 
 
 def _rebuild(contents: np.ndarray, kind: Any) -> Array:
     """The array that was pickled."""
     return Array(contents, KeyTag(kind) if isinstance(kind, str) else kind)
-
-
-def _square_or_power(x: Any, y: Any) -> Any:
-    return elementwise.power(x, y)
 
 
 _square = quick_unary(lambda x: elementwise.power(x, 2), ops.square, FAST_FLOAT)
@@ -316,7 +325,7 @@ class Array(Handle):
         return iter([self[i] for i in range(shape[0])])
 
     def __contains__(self, x: Any) -> builtins.bool:
-        return builtins.bool(reductions.any(elementwise.equal(self, x)))
+        return builtins.bool(reductions.any(logic.equal(self, x)))
 
     def __getitem__(self, index: Any) -> Array:
         return indexing.getitem(self, index)
@@ -347,25 +356,25 @@ class Array(Handle):
     __rdivmod__ = operator(elementwise.divmod, reflected=True)
     __pow__ = _power
     __rpow__ = operator(elementwise.power, reflected=True)
-    __matmul__ = operator(linalg.matmul)
-    __rmatmul__ = operator(linalg.matmul, reflected=True)
-    __and__ = __rand__ = operator(elementwise.bitwise_and, ops.and_, elementwise.FAST_BITS)
-    __or__ = __ror__ = operator(elementwise.bitwise_or, ops.or_, elementwise.FAST_BITS)
-    __xor__ = __rxor__ = operator(elementwise.bitwise_xor, ops.xor, elementwise.FAST_BITS)
-    __lshift__ = operator(elementwise.left_shift)
-    __rlshift__ = operator(elementwise.left_shift, reflected=True)
-    __rshift__ = operator(elementwise.right_shift)
-    __rrshift__ = operator(elementwise.right_shift, reflected=True)
-    __eq__ = operator(elementwise.equal, ops.eq, elementwise.FAST_COMPARE)
-    __ne__ = operator(elementwise.not_equal, ops.ne, elementwise.FAST_COMPARE)
-    __lt__ = operator(elementwise.less, ops.lt, elementwise.FAST_COMPARE)
-    __le__ = operator(elementwise.less_equal, ops.le, elementwise.FAST_COMPARE)
-    __gt__ = operator(elementwise.greater, ops.gt, elementwise.FAST_COMPARE)
-    __ge__ = operator(elementwise.greater_equal, ops.ge, elementwise.FAST_COMPARE)
+    __matmul__ = operator(products.matmul)
+    __rmatmul__ = operator(products.matmul, reflected=True)
+    __and__ = __rand__ = operator(logic.bitwise_and, ops.and_, logic.FAST_BITS)
+    __or__ = __ror__ = operator(logic.bitwise_or, ops.or_, logic.FAST_BITS)
+    __xor__ = __rxor__ = operator(logic.bitwise_xor, ops.xor, logic.FAST_BITS)
+    __lshift__ = operator(logic.left_shift)
+    __rlshift__ = operator(logic.left_shift, reflected=True)
+    __rshift__ = operator(logic.right_shift)
+    __rrshift__ = operator(logic.right_shift, reflected=True)
+    __eq__ = operator(logic.equal, ops.eq, logic.FAST_COMPARE)
+    __ne__ = operator(logic.not_equal, ops.ne, logic.FAST_COMPARE)
+    __lt__ = operator(logic.less, ops.lt, logic.FAST_COMPARE)
+    __le__ = operator(logic.less_equal, ops.le, logic.FAST_COMPARE)
+    __gt__ = operator(logic.greater, ops.gt, logic.FAST_COMPARE)
+    __ge__ = operator(logic.greater_equal, ops.ge, logic.FAST_COMPARE)
     __neg__ = elementwise.negative
     __pos__ = elementwise.positive
     __abs__ = elementwise.absolute
-    __invert__ = elementwise.invert
+    __invert__ = logic.invert
 
     def __round__(self, ndigits: int | None = None) -> Array:
         return numerics.round(self, ndigits or 0)
@@ -378,7 +387,7 @@ class Array(Handle):
         >>> bnp.array([1.7, -1.7]).astype(int)
         Array([ 1, -1], dtype=int32)
         """
-        return astype(self, scalars.as_dtype(dtype))
+        return astype(self, as_dtype(dtype))
 
     def reshape(self, *shape: Any, order: str = "C", copy: builtins.bool | None = None) -> Array:
         """The same elements in another shape, given as a tuple or as arguments; one entry may be -1.
@@ -402,7 +411,7 @@ class Array(Handle):
         >>> bnp.float32(1).view(bnp.int32)
         Array(1065353216, dtype=int32)
         """
-        return wrap(ops.bitcast(self._v, dtype=scalars.as_dtype(dtype)))
+        return wrap(ops.bitcast(self._v, dtype=as_dtype(dtype)))
 
     ravel = manipulation.ravel
     flatten = manipulation.ravel
@@ -411,10 +420,9 @@ class Array(Handle):
     repeat = resizing.repeat
     take = selection.take
     nonzero = selection.nonzero
-    compress = indexing.method(selection.compress)
     diagonal = selection.diagonal
-    trace = linalg.trace
-    dot = linalg.dot
+    trace = products.trace
+    dot = products.dot
     sort = sorting.sort
     argsort = sorting.argsort
     searchsorted = sorting.searchsorted

@@ -1,4 +1,4 @@
-"""Functions of each element: arithmetic, exponentials, trigonometry, comparisons, logic, bits, rounding.
+"""Functions of each element: arithmetic, powers, exponentials, trigonometry, larger and smaller, signs.
 
 Each row names an op, or a rule written with ops. NumPy's argument names and values; dtypes follow the
 promotion lattice, where Python numbers are weak and nothing becomes 64-bit by itself.
@@ -15,10 +15,8 @@ import bevel.ops as ops
 from bevel.core import dtypes
 from bevel.core.dtypes import INT, UNSIGNED, bool_, float32
 from bevel.core.handle import WEAK, Handle, wrap
-from bevel.numpy.convert import enter, numbers, value_at
-from bevel.numpy.families import FAST_FLOAT, FAST_NUMBER, binary, named, quick_binary, unary
-
-FAST_BITS = (bool_, *INT)
+from bevel.numpy.convert import enter, numbers
+from bevel.numpy.families import FAST_FLOAT, FAST_NUMBER, binary, examples, named, unary
 
 
 def const(x: Any, value: Any) -> Any:
@@ -63,7 +61,7 @@ def _unless_zero(y, out):
     return ops.select(ops.eq(y, const(y, 0)), const(y, 0), out)
 
 
-def _as_number(x):
+def as_number(x):
     """Bools as integers."""
     return ops.convert(x, dtype=dtypes.int32) if x.dtype == bool_ else x
 
@@ -74,7 +72,7 @@ def _signs_differ(r, y):
 
 
 def _floor_divide(x, y):
-    x, y = _as_number(x), _as_number(y)
+    x, y = as_number(x), as_number(y)
     if x.dtype in UNSIGNED:
         return _unless_zero(y, ops.div(x, y))
     r = ops.rem(x, y)
@@ -87,7 +85,7 @@ def _floor_divide(x, y):
 
 
 def _remainder(x, y):
-    x, y = _as_number(x), _as_number(y)
+    x, y = as_number(x), as_number(y)
     r = ops.rem(x, y)
     if x.dtype not in UNSIGNED:
         r = ops.select(_signs_differ(r, y), ops.add(r, y), r)
@@ -95,7 +93,7 @@ def _remainder(x, y):
 
 
 def _fmod(x, y):
-    x, y = _as_number(x), _as_number(y)
+    x, y = as_number(x), as_number(y)
     return _unless_zero(y, ops.rem(x, y)) if is_int(x) else ops.rem(x, y)
 
 
@@ -248,7 +246,7 @@ def square(x: Any, /) -> Any:
     Array([1, 4], dtype=int32)
     """
     (v,), tag = numbers("square", (x,))
-    return wrap(ops.square(_as_number(v)), tag)
+    return wrap(ops.square(as_number(v)), tag)
 
 
 def reciprocal(x: Any, /) -> Any:
@@ -291,7 +289,7 @@ def power(x1: Any, x2: Any, /) -> Any:
     exponent = _whole_exponent(x2)
     if exponent is not None:
         (v,), tag = numbers("power", (x1,))
-        v = _as_number(v)
+        v = as_number(v)
         if type(x2) is float and is_int(v):
             v, tag = ops.convert(v, dtype=float32), tag if tag is WEAK else None
         if exponent < 0 and is_int(v):
@@ -301,7 +299,7 @@ def power(x1: Any, x2: Any, /) -> Any:
             )
         return wrap(ops.integer_pow(v, y=exponent), tag)
     (a, b), tag = numbers("power", (x1, x2))
-    return wrap(ops.pow(_as_number(a), _as_number(b)), tag)
+    return wrap(ops.pow(as_number(a), as_number(b)), tag)
 
 
 pow = power
@@ -579,136 +577,4 @@ def signbit(x: Any, /) -> Any:
     return wrap(sign_bit(v))
 
 
-# -- comparisons and logic -------------------------------------------------------------------------
-
-
-def _lexicographic(op: Any, strict: Any) -> Any:
-    """A comparison; complex numbers compare by real part, then by imaginary part, as in NumPy."""
-
-    def rule(x, y):
-        if not dtypes.is_complex(x.dtype):
-            return op(x, y)
-        tied = ops.eq(ops.real(x), ops.real(y))
-        return ops.select(tied, op(ops.imag(x), ops.imag(y)), strict(ops.real(x), ops.real(y)))
-
-    return rule
-
-
-def _compare(name: str, op: Any, doc: str, example: str, strict: Any = None) -> Any:
-    rule = op if strict is None else _lexicographic(op, strict)
-
-    def slow(x1, x2, /):
-        operands = [_within(x1, x2), _within(x2, x1)]
-        (a, b), _ = numbers(name, tuple(operands))
-        return wrap(rule(a, b))
-
-    fn = quick_binary(slow, op, (bool_, *INT, *FAST_FLOAT))
-    text = f"{doc}\n\nOperands are broadcast together and promoted; the result is bool. NaN is unequal to everything."
-    return named(fn, name, f"{text}\n\n>>> bnp.{name}(bnp.array([1, 2, 3]), 2)\n{example}\n")
-
-
-def _within(x: Any, other: Any) -> Any:
-    """An operand of a comparison; one with a Python integer that its dtype cannot hold is widened."""
-    if type(other) is int and isinstance(x, Handle) and dtypes.is_integer(x._v.dtype):
-        info = np.iinfo(x._v.dtype)
-        if not info.min <= other <= info.max and -(2**63) <= other < 2**63:
-            return wrap(ops.convert(x._v, dtype=dtypes.int64))
-    return x
-
-
-equal = _compare("equal", ops.eq, "x1 == x2.", "Array([False,  True, False], dtype=bool)")
-not_equal = _compare("not_equal", ops.ne, "x1 != x2.", "Array([ True, False,  True], dtype=bool)")
-less = _compare("less", ops.lt, "x1 < x2.", "Array([ True, False, False], dtype=bool)", ops.lt)
-less_equal = _compare("less_equal", ops.le, "x1 <= x2.", "Array([ True,  True, False], dtype=bool)", ops.lt)
-greater = _compare("greater", ops.gt, "x1 > x2.", "Array([False, False,  True], dtype=bool)", ops.gt)
-greater_equal = _compare(
-    "greater_equal", ops.ge, "x1 >= x2.", "Array([False,  True,  True], dtype=bool)", ops.gt
-)
-
-
-def truth(x: Any) -> Any:
-    """A value as bools: true where it is not zero."""
-    return x if x.dtype == bool_ else ops.ne(x, const(x, 0))
-
-
-def _logical(name: str, op: Any, doc: str, example: str) -> Any:
-    def logical(x1, x2, /):
-        one, other = (truth(numbers(name, (x,))[0][0]) for x in (x1, x2))
-        (a, b), _ = numbers(name, (wrap(one), wrap(other)))
-        return wrap(op(a, b))
-
-    text = f"{doc}\n\nNumbers count as true unless they are 0; NaN is true. Operands are broadcast; the result is bool."
-    call = f">>> bnp.{name}(bnp.array([True, False]), bnp.array([True, True]))"
-    return named(logical, name, f"{text}\n\n{call}\n{example}\n")
-
-
-logical_and = _logical("logical_and", ops.and_, "Both are true.", "Array([ True, False], dtype=bool)")
-logical_or = _logical("logical_or", ops.or_, "At least one is true.", "Array([ True,  True], dtype=bool)")
-logical_xor = _logical("logical_xor", ops.xor, "Exactly one is true.", "Array([False,  True], dtype=bool)")
-
-
-def logical_not(x: Any, /) -> Any:
-    """Whether each element is false (zero).
-
-    >>> bnp.logical_not(bnp.array([0.0, 2.0]))
-    Array([ True, False], dtype=bool)
-    """
-    (v,), _ = numbers("logical_not", (x,))
-    return wrap(ops.not_(truth(v)))
-
-
-# -- bits ------------------------------------------------------------------------------------------
-
-
-def _right_shift(x, y):
-    return ops.shift_right_logical(x, y) if x.dtype in UNSIGNED else ops.shift_right_arithmetic(x, y)
-
-
-def _bits(name: str, rule: Any, doc: str, example: str, quick: Any = None) -> Any:
-    def integers_only(x, y):
-        if not (is_int(x) or x.dtype == bool_):
-            raise TypeError(
-                f"{name}: {x.dtype.name} has no bits to combine; it takes integers and bools.\n"
-                "Write instead: x.astype(int), or a comparison such as x > 0."
-            )
-        return rule(x, y)
-
-    call = f">>> bnp.{name}(bnp.array([6, 3]), 2)"
-    return binary(name, integers_only, doc, f"{call}\n{example}", quick=quick, fast=FAST_BITS)
-
-
-bitwise_and = _bits("bitwise_and", ops.and_, "Bits set in both.", "Array([2, 2], dtype=int32)", ops.and_)
-bitwise_or = _bits("bitwise_or", ops.or_, "Bits set in either.", "Array([6, 3], dtype=int32)", ops.or_)
-bitwise_xor = _bits("bitwise_xor", ops.xor, "Bits set in exactly one.", "Array([4, 1], dtype=int32)", ops.xor)
-left_shift = _bits(
-    "left_shift",
-    lambda x, y: ops.shift_left(_as_number(x), _as_number(y)),
-    "Bits moved up by `x2` places: x1 * 2**x2, wrapping around; 0 from the width on.",
-    "Array([24, 12], dtype=int32)",
-)
-right_shift = _bits(
-    "right_shift",
-    lambda x, y: _right_shift(_as_number(x), _as_number(y)),
-    "Bits moved down by `x2` places; the sign is kept.",
-    "Array([1, 0], dtype=int32)",
-)
-bitwise_left_shift, bitwise_right_shift = left_shift, right_shift
-invert = unary(
-    "invert",
-    ops.not_,
-    "All bits turned round; for bools, *not*.",
-    ">>> bnp.invert(bnp.array([0, 5]))\nArray([-1, -6], dtype=int32)",
-    inexact=False,
-    fast=FAST_BITS,
-)
-bitwise_not = bitwise_invert = invert
-
-
-def bitwise_count(x: Any, /) -> Any:
-    """Number of bits set in the absolute value, as uint8.
-
-    >>> bnp.bitwise_count(bnp.array([7, -8]))
-    Array([3, 1], dtype=uint8)
-    """
-    (v,), _ = numbers("bitwise_count", (x,))
-    return wrap(ops.convert(ops.population_count(ops.abs(_as_number(v))), dtype=dtypes.uint8))
+__test__ = examples(__name__)

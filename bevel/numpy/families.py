@@ -109,12 +109,24 @@ def quick_binary(
     return binary
 
 
+_documented: dict[str, dict[str, str]] = {}
+
+
 def named(fn: Slow, name: str, doc: str) -> Slow:
-    """A generated function with its own name and docstring."""
+    """A generated function with its own name and docstring, as one of the module that asked for it."""
+    module = sys._getframe(1).f_globals["__name__"]
+    if module == __name__:
+        module = sys._getframe(2).f_globals["__name__"]
     fn.__name__ = fn.__qualname__ = name
     fn.__doc__ = doc
-    fn.__module__ = "bevel.numpy.elementwise"
+    fn.__module__ = module
+    _documented.setdefault(module, {})[name] = doc
     return fn
+
+
+def examples(module: str) -> dict[str, str]:
+    """The docstrings of a module's generated functions, for doctest, which does not find them by itself."""
+    return _documented[module]
 
 
 _INEXACT_RULE = "Integers and bools are computed in float32; other dtypes are kept."

@@ -187,7 +187,7 @@ def _gamma_fraction(xp, eps: float, a, x):
 
     def step(a, n, z, ans, change, dans, p1, q1, p2, q2, dp1, dq1, dp2, dq2):
         n, z = n + 1.0, z + 2.0
-        y = n * (n - a)
+        y = n * (n + 1.0 - a)
         p, q = p1 * z - p2 * y, q1 * z - q2 * y
         dp = dp1 * z - p1 - dp2 * y + p2 * n
         dq = dq1 * z - q1 - dq2 * y + q2 * n
@@ -289,7 +289,8 @@ def betainc(xp, eps: float, a, b, x):
     out = xp.exp(log_scale) * h / p
     out = xp.where(direct, out, 1.0 - out)
     zero = x * 0.0
-    out = xp.where((x == 0.0) | (b == 0.0), zero, xp.where((x == 1.0) | (a == 0.0), zero + 1.0, out))
+    out = xp.where(b == 0.0, zero, out)
+    out = xp.where(x == 0.0, zero, xp.where((x == 1.0) | (a == 0.0), zero + 1.0, out))
     undefined = (a < 0.0) | (b < 0.0) | (x < 0.0) | (x > 1.0) | (x != x) | (a != a) | (b != b)
     return xp.where(undefined | ((a == 0.0) & (b == 0.0)), math.nan, out)
 

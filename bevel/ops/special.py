@@ -12,8 +12,8 @@ import numpy as np
 
 from bevel.core.dtypes import FLOAT, float64
 from bevel.core.errors import Unsupported as UnsupportedError
-from bevel.core.op import Op
-from bevel.ops import series
+from bevel.core.op import Op, Unsupported
+from bevel.ops import giles, series
 from bevel.ops.base import full_like, zeros_like
 from bevel.ops.elementwise import add, div, eq, exp, log, log1p, mul, neg, select, sign, square, sub
 from bevel.ops.families import elementwise
@@ -77,9 +77,17 @@ erf = _special(
 erfc = _special(
     "erfc", _scipy("erfc"), lambda b, x: b.erfc(x), (lambda ctx, t, x: _gauss(t, x, -2 / math.sqrt(math.pi)),)
 )
+
+
+def _erf_inv_reference(x):
+    if x.dtype == float64:
+        return _scipy("erfinv")(x)
+    return giles.erf_inv(x.astype(np.float32, copy=False)).astype(x.dtype, copy=False)
+
+
 erf_inv = _special(
     "erf_inv",
-    _scipy("erfinv"),
+    _erf_inv_reference,
     lambda b, x: b.erf_inv(x),
     (lambda ctx, t, x: mul(t, mul(full_like(x, math.sqrt(math.pi) / 2), exp(square(ctx.out)))),),
 )
@@ -157,7 +165,7 @@ random_gamma_grad = _special(
     "random_gamma_grad",
     _random_gamma_grad_reference,
     _double(series.random_gamma_grad),
-    (_no_derivative("random_gamma_grad", "a"), _no_derivative("random_gamma_grad", "x")),
+    Unsupported("it is itself the derivative of a sample, and a second one has no series here"),
     ("a", "x"),
 )
 

@@ -1,0 +1,89 @@
+"""Operands of the strict array language: nothing is promoted, and only arrays without axes are broadcast.
+
+A Python number takes the dtype of the array it meets, if it is of the same kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bevel.core import dtypes
+from bevel.core.errors import ShapeError
+from bevel.core.handle import WEAK, Handle
+from bevel.core.source import user_source, where
+from bevel.numpy.arguments import cast, number
+from bevel.numpy.convert import broadcast_value, enter
+
+
+def one_dtype(name: str, operands: tuple[Any, ...]) -> tuple[list[Any], Any]:
+    """Values of one dtype, and the tag of the result.
+
+    Raises:
+        TypeError: the dtypes differ, or an operand is a random key.
+    """
+    handles = [enter(x) for x in operands]
+    values = [number(name, h) for h in handles]
+    strong = [np.dtype(v.dtype) for v, h in zip(values, handles, strict=True) if h._tag is not WEAK]
+    dtype = strong[0] if strong else np.dtype(values[0].dtype)
+    for v, h in zip(values, handles, strict=True):
+        found = np.dtype(v.dtype)
+        adapts = h._tag is WEAK and dtypes.kind(found) == dtypes.kind(dtype)
+        if found != dtype and not adapts:
+            raise TypeError(
+                f"lax.{name}: dtypes {', '.join([str(np.dtype(v.dtype)) for v in values])} differ "
+                f"at {where(user_source())}.\n"
+                "Why: bevel.lax never promotes.\n"
+                f"Write instead: x.astype({dtype.name!r}), or the function of bevel.numpy, which promotes."
+            )
+    return [cast(v, dtype) for v in values], None if strong else WEAK
+
+
+def one_shape(name: str, values: list[Any]) -> list[Any]:
+    """Values of one shape; those without axes are repeated.
+
+    Raises:
+        ShapeError: the shapes differ.
+    """
+    shapes = [tuple(v.shape) for v in values]
+    wide = [s for s in shapes if s]
+    if not wide or shapes.count(wide[0]) == len(shapes):
+        return values
+    if wide.count(wide[0]) != len(wide):
+        raise ShapeError(
+            f"lax.{name}: shapes {', '.join(map(str, shapes))} differ at {where(user_source())}.\n"
+            "Why: bevel.lax broadcasts only arrays without axes.\n"
+            "Write instead: lax.broadcast_in_dim, or the function of bevel.numpy, which broadcasts."
+        )
+    return [broadcast_value(v, wide[0]) for v in values]
+
+
+def strict(name: str, *operands: Any) -> tuple[list[Any], Any]:
+    """Values of one dtype and shape, and the tag of the result."""
+    values, tag = one_dtype(name, operands)
+    return one_shape(name, values), tag
+
+
+def require(name: str, value: Any, kinds: str, what: str) -> None:
+    """Raise TypeError unless the dtype of a value is of one of the kinds (letters of `dtypes.kind`)."""
+    if dtypes.kind(np.dtype(value.dtype)) not in kinds:
+        raise TypeError(
+            f"lax.{name}: takes {what}, got {np.dtype(value.dtype).name} at {where(user_source())}.\n"
+            "Write instead: x.astype(...), or the function of bevel.numpy, which converts."
+        )
+
+
+def scalar_index(name: str, x: Any) -> Any:
+    """An index without axes, as an int32 (or int64) value."""
+    value = number(name, x)
+    require(name, value, "iu", "an integer index")
+    if value.shape != ():
+        raise ShapeError(f"lax.{name}: an index must have no axes, got shape {tuple(value.shape)}")
+    return value if value.dtype in (dtypes.int32, dtypes.int64) else cast(value, dtypes.int32)
+
+
+def handle_value(x: Any) -> tuple[Handle, Any]:
+    """A handle and its value; random keys pass."""
+    handle = enter(x)
+    return handle, handle._v
