@@ -18,11 +18,14 @@ MODULES = [
     importlib.import_module(f"tests.samples.{m.name}") for m in pkgutil.iter_modules(tests.samples.__path__)
 ]
 SAMPLES: list[Sample] = [s for m in MODULES for s in getattr(m, "SAMPLES", ())]
+HOLDERS = [bevel.ops] + [
+    importlib.import_module(f"bevel.control.{m.name}") for m in pkgutil.iter_modules(bevel.control.__path__)
+]
 OPS: dict[str, Op] = {
-    f"{package.__name__}.{name}": value
-    for package in (bevel.ops, bevel.control)
-    for name, value in vars(package).items()
-    if isinstance(value, Op)
+    value.name: value
+    for module in HOLDERS
+    for name, value in vars(module).items()
+    if isinstance(value, Op) and (module is bevel.ops or name == value.name)
 }
 RULES = ("reference", "lower", "jvp", "transpose", "batch")
 

@@ -30,8 +30,10 @@ def _reference(index, *args, branches):
 
 
 def _lower(b, index, *vals, branches):
+    # XLA takes the last branch for any index out of range, also a negative one.
+    first, last = (b.constant(np.asarray(i, np.int32)) for i in (0, len(branches) - 1))
     fns = [lambda b2, g=g: tuple(b2.lower(g, vals)) for g in branches]
-    return tuple(b.case(index, fns))
+    return tuple(b.case(b.clamp(first, index, last), fns))
 
 
 def _jvp(ctx, primals, tangents, *, branches):

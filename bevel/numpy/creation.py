@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import bevel.ops as ops
 from bevel.core import dtypes, errors, source
-from bevel.core.dtypes import as_dtype, bool_, float32, int32
-from bevel.core.handle import WEAK, Handle, KeyTag, fresh_tag, logical_shape, wrap
+from bevel.core.dtypes import as_dtype, float32, int32
+from bevel.core.handle import Handle, KeyTag, logical_shape, wrap
 from bevel.core.interpreter import Tracer, to_numpy
 from bevel.numpy.arguments import axis_of, integer, number, size_of
-from bevel.numpy.convert import astype, enter, numbers, promote, result_type
+from bevel.numpy.convert import astype, enter, numbers, result_type
 from bevel.numpy.moves import spread
+from bevel.numpy.selection import diagonal
 
 Shape = tuple[int, ...]
 DType = Any
@@ -114,26 +115,6 @@ def fromiter(iter: Any, dtype: DType, count: int = -1) -> Any:
     Array([0, 1, 4, 9], dtype=int32)
     """
     return wrap(np.fromiter(iter, as_dtype(dtype), count))
-
-
-def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: DType = float, **kwargs: Any) -> Any:
-    """What `function(i, j, ...)` gives for the index arrays of a shape.
-
-    >>> bnp.fromfunction(lambda i, j: i + j, (2, 2), dtype=int)
-    Array([[0, 1],
-           [1, 2]], dtype=int32)
-    """
-    return function(*unstacked(indices(shape, dtype)), **kwargs)
-
-
-def unstacked(x: Handle) -> list[Any]:
-    """The rows along axis 0."""
-    shape = tuple(x._v.shape)
-    rows = []
-    for i in range(shape[0]):
-        start, limit = (i,) + (0,) * (len(shape) - 1), (i + 1, *shape[1:])
-        rows.append(wrap(ops.reshape(ops.slice(x._v, start=start, limit=limit, strides=None), shape=shape[1:])))
-    return rows
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
@@ -266,8 +247,9 @@ def _static_number(name: str, what: str, x: Any) -> Any:
     return x
 
 
-def _range_dtype(parts: Sequence[Any]) -> np.dtype:
-    return result_type([x if isinstance(x, Handle) or type(x) in (int, float) else enter(x) for x in parts])[0]
+def _kind_of(parts: Sequence[Any]) -> np.dtype:
+    """The dtype numbers promote to; NumPy numbers count at their entry precision."""
+    return result_type([x if isinstance(x, Handle) or type(x) in (int, float, complex) else enter(x) for x in parts])[0]
 
 
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: DType = None) -> Any:
@@ -276,56 +258,243 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DType = None) 
     int32 for integers, float32 for floats, unless a dtype is given.
 
     Raises:
-        TypeError: a bound is traced; the length must be known.
+        ConcretizationTypeError: a bound is traced; the length must be known.
         OverflowError: an integer does not fit in the dtype.
 
     >>> bnp.arange(3), bnp.arange(1.0, 2.0, 0.5)
     (Array([0, 1, 2], dtype=int32), Array([1. , 1.5], dtype=float32))
     """
     given = [x for x in (start, stop, step) if x is not None]
+    out = _kind_of(given) if dtype is None else as_dtype(dtype)
     if stop is None:
         start, stop = 0, start
     start, stop = _static_number("arange", "start", start), _static_number("arange", "stop", stop)
     step = 1 if step is None else _static_number("arange", "step", step)
     if step == 0:
         raise ValueError("arange: step is 0, so the range never ends")
-    whole = builtins.all([isinstance(x, int | np.integer) for x in (start, stop, step)])
-    out = _as_dtype(dtype) if dtype is not None else int32 if whole and _weak(given) else _range_dtype(given)
-    if not whole:
+    if not builtins.all([float(x).is_integer() for x in (start, stop, step)]):
         return wrap(np.arange(start, stop, step, np.float64).astype(out))
     start, stop, step = int(start), int(stop), int(step)
     n = len(range(start, stop, step))
-    last = start + (n - 1) * step
+    last = start + builtins.max(n - 1, 0) * step
     if dtypes.is_integer(out) and n:
-        info = np.iinfo(out)
-        worst = max(start, last, key=builtins.abs)
-        if not (info.min <= start <= info.max and info.min <= last <= info.max):
-            raise OverflowError(
-                f"arange: {worst} does not fit in {out.name}.\nWrite instead: bnp.arange(..., dtype=bnp.int64)."
-            )
-    if out == bool_:
-        return wrap(np.arange(start, stop, step, np.int64).astype(bool))
-    count = ops.iota(shape=(n,), dtype=out, axis=0) if n < 2**31 or out.itemsize == 8 else None
-    if count is None:
-        raise OverflowError(f"arange: {n} numbers; write bnp.arange(..., dtype=bnp.int64)")
+        for x in (start, last):
+            if not np.iinfo(out).min <= x <= np.iinfo(out).max:
+                raise OverflowError(
+                    f"arange: {x} does not fit in {out.name}.\nWrite instead: bnp.arange(..., dtype=bnp.int64)."
+                )
+    exact = 2**24 if out == float32 else 2**31
+    if out not in (int32, dtypes.int64, float32, dtypes.float64) or builtins.max(map(builtins.abs, (start, last, step))) >= exact:
+        return wrap(np.arange(start, stop, step, np.int64).astype(out))
+    count = ops.iota(shape=(n,), dtype=out, axis=0)
     if step != 1:
-        count = ops.mul(count, ops.full((n,), step, out)) if _holds(step, out) else _wide(start, stop, step, out)
-        if not _holds(step, out):
-            return wrap(count)
-    return wrap(ops.add(count, ops.full((n,), start, out)) if start else count)
+        count = ops.mul(count, ops.full_like(count, step))
+    return wrap(ops.add(count, ops.full_like(count, start)) if start else count)
 
 
-def _as_dtype(dtype: DType) -> np.dtype:
-    return as_dtype(dtype)
+def linspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: DType = None,
+    axis: int = 0,
+) -> Any:
+    """`num` numbers at equal distances from `start` to `stop`; with `retstep`, the distance too.
+
+    `start` and `stop` may be arrays, whose axes follow the new one (at `axis`). Floating unless a dtype is
+    given; integers are rounded down.
+
+    >>> bnp.linspace(0, 1, 5)
+    Array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
+    """
+    num = integer("linspace", "num", num)
+    if num < 0:
+        raise ValueError(f"linspace: num={num} is negative")
+    out = dtypes.float32 if dtype is None else as_dtype(dtype)
+    if not isinstance(start, Handle) and not isinstance(stop, Handle):  # known: in double precision, rounded once
+        inner = _kind_of((start, stop))
+        inner = inner if dtypes.is_inexact(inner) else float32
+        points, gap = np.linspace(start, stop, num, endpoint, True, axis=axis)
+        points = np.floor(points) if dtypes.is_integer(out) else points
+        x, gap = wrap(np.asarray(points.astype(inner if dtype is None else out))), wrap(np.asarray(gap, inner))
+        return (x, gap) if retstep else x
+    (a, b), _ = numbers("linspace", (start, stop), inexact=True)
+    gaps = num - 1 if endpoint else num
+    shape = (num, *a.shape)
+    t = ops.convert(ops.iota(shape=shape, dtype=int32, axis=0), dtype=dtypes.real_dtype(a.dtype))
+    t = ops.convert(ops.div(t, ops.full_like(t, builtins.max(gaps, 1))), dtype=a.dtype)
+    dims = tuple(range(1, len(shape)))
+    first, last = (ops.broadcast_in_dim(v, shape=shape, dims=dims) for v in (a, b))
+    points = ops.add(ops.mul(first, ops.sub(ops.full_like(t, 1), t)), ops.mul(last, t))
+    if endpoint and num > 1:
+        points = ops.select(ops.eq(t, ops.full_like(t, 1)), last, points)
+    points = ops.moveaxis(points, 0, axis_of("linspace", axis, len(shape)))
+    if dtype is not None:
+        points = ops.floor(points) if dtypes.is_integer(out) else points
+        points = ops.convert(points, dtype=out)
+    gap = ops.div(ops.sub(b, a), ops.full_like(a, gaps if gaps > 0 else math.nan))
+    return (wrap(points), wrap(gap)) if retstep else wrap(points)
 
 
-def _weak(parts: Sequence[Any]) -> bool:
-    return builtins.all([type(x) is int for x in parts])
+def logspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    base: Any = 10.0,
+    dtype: DType = None,
+    axis: int = 0,
+) -> Any:
+    """`base` to the powers `linspace(start, stop, num)`.
+
+    >>> bnp.logspace(0, 2, 3)
+    Array([  1.,  10., 100.], dtype=float32)
+    """
+    if not builtins.any([isinstance(x, Handle) for x in (start, stop, base)]):
+        inner = _kind_of((start, stop, base))
+        points = np.logspace(start, stop, num, endpoint, base, axis=axis)
+        inner = inner if dtypes.is_inexact(inner) else float32
+        return wrap(np.asarray(points.astype(inner if dtype is None else as_dtype(dtype))))
+    points = linspace(start, stop, num, endpoint, axis=axis)
+    (b, p), _ = numbers("logspace", (base, points), inexact=True)
+    out = wrap(ops.pow(b, p))
+    return out if dtype is None else astype(out, as_dtype(dtype))
 
 
-def _holds(step: int, dtype: np.dtype) -> bool:
-    return not dtypes.is_integer(dtype) or np.iinfo(dtype).min <= step <= np.iinfo(dtype).max
+def geomspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: DType = None, axis: int = 0
+) -> Any:
+    """`num` numbers with equal quotients from `start` to `stop`, both of one sign and not zero.
+
+    >>> bnp.geomspace(1, 8, 4)
+    Array([1., 2., 4., 8.], dtype=float32)
+    """
+    if not isinstance(start, Handle) and not isinstance(stop, Handle):
+        inner = _kind_of((start, stop))
+        points = np.geomspace(start, stop, num, endpoint, axis=axis)
+        inner = inner if dtypes.is_inexact(inner) else float32
+        return wrap(np.asarray(points.astype(inner if dtype is None else as_dtype(dtype))))
+    (a, b), _ = numbers("geomspace", (start, stop), inexact=True)
+    powers = linspace(0.0, wrap(ops.log(ops.div(b, a))), num, endpoint, axis=axis)
+    (p, first), _ = numbers("geomspace", (powers, wrap(a)))
+    out = wrap(ops.mul(first, ops.exp(p)))
+    return out if dtype is None else astype(out, as_dtype(dtype))
 
 
-def _wide(start: int, stop: int, step: int, dtype: np.dtype) -> np.ndarray:
-    return np.arange(start, stop, step, np.int64).astype(dtype)
+# -- matrices ------------------------------------------------------------------------------------
+
+
+def _band(shape: Shape, k: int, test: Any) -> Any:
+    """A bool value of a matrix's shape: where `test` holds between column - k and row."""
+    last = len(shape) - 1
+    row, column = (ops.iota(shape=shape, dtype=int32, axis=a) for a in (last - 1, last))
+    return test(column, ops.add(row, ops.full_like(row, k)))
+
+
+def eye(N: int, M: int | None = None, k: int = 0, dtype: DType = None) -> Any:
+    """A matrix of zeros with ones on the k-th diagonal.
+
+    >>> bnp.eye(2, 3, k=1)
+    Array([[0., 1., 0.],
+           [0., 0., 1.]], dtype=float32)
+    """
+    (shape, k) = size_of("eye", (N, N if M is None else M)), integer("eye", "k", k)
+    return wrap(ops.convert(_band(shape, k, ops.eq), dtype=_dtype(dtype)))
+
+
+def identity(n: int, dtype: DType = None) -> Any:
+    """The identity matrix.
+
+    >>> bnp.identity(2)
+    Array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    return eye(n, dtype=dtype)
+
+
+def tri(N: int, M: int | None = None, k: int = 0, dtype: DType = None) -> Any:
+    """A matrix with ones on and below the k-th diagonal, zeros elsewhere.
+
+    >>> bnp.tri(2, 3)
+    Array([[1., 0., 0.],
+           [1., 1., 0.]], dtype=float32)
+    """
+    shape, k = size_of("tri", (N, N if M is None else M)), integer("tri", "k", k)
+    return wrap(ops.convert(_band(shape, k, ops.le), dtype=_dtype(dtype)))
+
+
+def _triangle(name: str, m: Any, k: int, test: Any) -> Any:
+    x = number(name, m)
+    if len(x.shape) < 2:
+        raise errors.ShapeError(f"{name}: needs at least 2 axes, got shape {tuple(x.shape)}; write {name}(x[None])")
+    return wrap(ops.select(_band(tuple(x.shape), integer(name, "k", k), test), x, ops.full_like(x, 0)))
+
+
+def tril(m: Any, k: int = 0) -> Any:
+    """The lower triangle of the last two axes; what is above the k-th diagonal becomes 0.
+
+    >>> bnp.tril(bnp.ones((2, 2)))
+    Array([[1., 0.],
+           [1., 1.]], dtype=float32)
+    """
+    return _triangle("tril", m, k, ops.le)
+
+
+def triu(m: Any, k: int = 0) -> Any:
+    """The upper triangle of the last two axes; what is below the k-th diagonal becomes 0.
+
+    >>> bnp.triu(bnp.ones((2, 2)))
+    Array([[1., 1.],
+           [0., 1.]], dtype=float32)
+    """
+    return _triangle("triu", m, k, ops.ge)
+
+
+def diag(v: Any, k: int = 0) -> Any:
+    """A matrix with `v` on its k-th diagonal; of a matrix, its k-th diagonal.
+
+    >>> bnp.diag(bnp.array([1, 2]))
+    Array([[1, 0],
+           [0, 2]], dtype=int32)
+    >>> bnp.diag(bnp.array([[1, 2], [3, 4]]), 1)
+    Array([2], dtype=int32)
+    """
+    x, k = number("diag", v), integer("diag", "k", k)
+    if len(x.shape) == 2:
+        return diagonal(v, k)
+    if len(x.shape) != 1:
+        raise errors.ShapeError(f"diag: needs 1 or 2 axes, got shape {tuple(x.shape)}; write bnp.diagflat(v)")
+    pad = builtins.abs(k)
+    n = x.shape[0] + pad
+    config = ((0, pad, 0),) if k <= 0 else ((pad, 0, 0),)
+    columns = ops.broadcast_in_dim(ops.pad(x, np.zeros((), x.dtype), config=config), shape=(n, n), dims=(1,))
+    return wrap(ops.select(_band((n, n), k, ops.eq), columns, ops.full_like(columns, 0)))
+
+
+def diagflat(v: Any, k: int = 0) -> Any:
+    """A matrix with all elements of `v` on its k-th diagonal.
+
+    >>> bnp.diagflat(bnp.array([[1], [2]]))
+    Array([[1, 0],
+           [0, 2]], dtype=int32)
+    """
+    x = number("diagflat", v)
+    return diag(wrap(ops.reshape(x, shape=(math.prod(x.shape),))), k)
+
+
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
+    """The matrix whose columns are powers of `x`, falling from N - 1 to 0 unless `increasing`.
+
+    >>> bnp.vander(bnp.array([2, 3]), 3)
+    Array([[4, 2, 1],
+           [9, 3, 1]], dtype=int32)
+    """
+    v = number("vander", x)
+    if len(v.shape) != 1:
+        raise errors.ShapeError(f"vander: needs 1 axis, got shape {tuple(v.shape)}")
+    n = v.shape[0] if N is None else integer("vander", "N", N)
+    powers = range(n) if increasing else range(n - 1, -1, -1)
+    columns = [ops.reshape(ops.integer_pow(v, y=p), shape=(v.shape[0], 1)) for p in powers]
+    return wrap(ops.concatenate(*columns, axis=1) if columns else ops.full((v.shape[0], 0), 0, v.dtype))

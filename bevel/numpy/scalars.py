@@ -62,6 +62,8 @@ uint8, uint16, uint32, uint64 = (ScalarType(f"uint{n}") for n in (8, 16, 32, 64)
 float16, float32, float64 = (ScalarType(f"float{n}") for n in (16, 32, 64))
 bfloat16 = ScalarType("bfloat16")
 complex64, complex128 = ScalarType("complex64"), ScalarType("complex128")
+int_, uint, float_, complex_ = int32, uint32, float32, complex64
+single, double, csingle, cdouble = float32, float64, complex64, complex128
 float8_e3m4, float8_e4m3, float8_e4m3b11fnuz, float8_e4m3fn, float8_e4m3fnuz, float8_e5m2, float8_e5m2fnuz, (
     float8_e8m0fnu
 ) = (ScalarType(name) for name in dtypes.FLOAT8_NAMES)

@@ -142,6 +142,7 @@ from bevel.ops.host import callback, effect_callback, optimization_barrier
 from bevel.ops.bits import (
     fold_in_key,
     random_bits,
+    random_uniform,
     rng_bit_generator,
     split_key,
     threefry2x32,

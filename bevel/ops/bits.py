@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from bevel.core import dtypes
 from bevel.core.aval import Aval
 from bevel.core.op import Op, Unsupported, zero_tangent
 from bevel.ops.base import batch_broadcast, broadcast_in_dim
@@ -275,6 +276,47 @@ random_bits = Op(
     transpose=_NOT_LINEAR,
     batch=lambda size, x, batched, **params: (random_bits(*x, **params), True),
 )
+
+
+def _uniform_parts(dtype: np.dtype) -> tuple[int, int, np.dtype, int]:
+    """Random bits per number, bits of the mantissa, the unsigned dtype of its width, the bits of 1.0."""
+    mantissa = dtypes.finfo(dtype).nmant
+    width = 8 * dtype.itemsize
+    unsigned = WIDTHS[width]
+    one = int(np.ones((), dtype).view(unsigned))
+    return (8 if mantissa < 8 else width), mantissa, unsigned, one
+
+
+def _uniform_abstract(key: Aval, *, shape, dtype) -> Aval:
+    if dtype not in dtypes.FLOAT:
+        raise TypeError(f"random_uniform: dtype must be a float of 16 to 64 bits, got {dtype}")
+    return Aval((*_check_key("random_uniform", key), *shape), dtype)
+
+
+def _uniform_reference(key, *, shape, dtype):
+    drawn, mantissa, unsigned, one = _uniform_parts(dtype)
+    bits = np.asarray(_bits_reference(key, shape=shape, width=drawn), unsigned)
+    return np.asarray(bits >> (drawn - mantissa) | unsigned.type(one)).view(dtype) - dtype.type(1)
+
+
+def _uniform_body(b, key, *, out, shape, dtype):
+    drawn, mantissa, unsigned, one = _uniform_parts(dtype)
+    bits = out.replace(dtype=unsigned)
+    words = _bits_body(b, key, out=out.replace(dtype=WIDTHS[drawn]), shape=shape, width=drawn)
+    words = b.shift_right_logical(b.convert(words, unsigned), b.full(drawn - mantissa, bits))
+    return b.subtract(b.bitcast(b.or_(words, b.full(one, bits)), out), b.full(1, out))
+
+
+random_uniform = Op(
+    "random_uniform",
+    abstract=_uniform_abstract,
+    reference=_uniform_reference,
+    lower=_as_function("random_uniform", _uniform_body),
+    jvp=zero_tangent,
+    transpose=_NOT_LINEAR,
+    batch=lambda size, x, batched, **params: (random_uniform(*x, **params), True),
+)
+"""Floats in [0, 1): random bits as the mantissa of a number in [1, 2), less one."""
 
 
 def _split_reference(key, *, shape):

@@ -211,7 +211,10 @@ def _strided(x: np.ndarray, plan: _Plan) -> np.ndarray:
     """All windows of `x`: starts along the indexed axes first, then the window axes."""
     shape = [plan.limits[d] + 1 for d in plan.axes] + [plan.sizes[d] for d in plan.windows]
     strides = [x.strides[d] for d in plan.axes] + [x.strides[d] for d in plan.windows]
-    return np.lib.stride_tricks.as_strided(x, shape, strides)
+    if x.dtype.isbuiltin == 1:
+        return np.lib.stride_tricks.as_strided(x, shape, strides)
+    # as_strided does not know the float8 dtypes.
+    return np.lib.stride_tricks.as_strided(x.view(f"u{x.itemsize}"), shape, strides).view(x.dtype)
 
 
 def gather_reference(x, indices, *, dims, sizes, mode, fill_value=None, unique_indices=False, indices_are_sorted=False):

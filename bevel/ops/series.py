@@ -230,7 +230,8 @@ def _igamma_either(xp, eps: float, a, x, upper: bool):
     none, all_ = (1.0, 0.0) if upper else (0.0, 1.0)
     out = xp.where((a == 0.0) | (x == math.inf), a * 0.0 + all_, out)
     out = xp.where((x == 0.0) | (a == math.inf), x * 0.0 + none, out)
-    undefined = (x < 0.0) | (a < 0.0) | (x != x) | (a != a) | ((a == math.inf) & (x == math.inf))
+    undefined = (x < 0.0) | (a < 0.0) | (x != x) | (a != a)
+    undefined = undefined | ((a == x) & ((a == 0.0) | (a == math.inf)))
     return xp.where(undefined, math.nan, out)
 
 

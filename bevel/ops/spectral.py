@@ -17,7 +17,21 @@ from bevel.core.aval import Aval
 from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.op import Op
 from bevel.ops.base import reduce_sum, zeros_like
-from bevel.ops.elementwise import add, convert, div, eq, mul, real, select, sub
+from bevel.ops.elementwise import (
+    abs,
+    add,
+    complex,
+    conj,
+    convert,
+    div,
+    eq,
+    imag,
+    mul,
+    neg,
+    real,
+    select,
+    sub,
+)
 from bevel.ops.lapack import (
     NOT_LINEAR,
     char,
@@ -49,7 +63,8 @@ from bevel.ops.matrix import (
     scale,
     tril,
 )
-from bevel.ops.shape import concatenate
+from bevel.ops.reduce import argmax
+from bevel.ops.shape import concatenate, iota
 
 # -- qr ------------------------------------------------------------------------------------------
 
@@ -329,13 +344,15 @@ eigh = Op(
 # -- eig -----------------------------------------------------------------------------------------
 
 
-def _eig_abstract(x: Aval, *, left=False, right=True) -> tuple[Aval, ...]:
+def _eig_abstract(
+    x: Aval, *, left=False, right=True, enable_eigvec_derivs=False
+) -> tuple[Aval, ...]:
     check_matrix("eig", x)
     dtype = dtypes.complex_dtype(x.dtype)
     return Aval(x.shape[:-1], dtype), *[Aval(x.shape, dtype)] * (left + right)
 
 
-def _eig_reference(x, *, left=False, right=True):
+def _eig_reference(x, *, left=False, right=True, enable_eigvec_derivs=False):
     outs = _eig_abstract(Aval(x.shape, x.dtype), left=left, right=right)
     if not x.size:
         return tuple([np.zeros(o.shape, o.dtype) for o in outs])
@@ -348,7 +365,7 @@ def _eig_reference(x, *, left=False, right=True):
     return each(parts, x, outs)
 
 
-def _eig_lower(b, x, *, left=False, right=True):
+def _eig_lower(b, x, *, left=False, right=True, enable_eigvec_derivs=False):
     outs = b.outs
     if b.platform != "cpu":
         raise UnsupportedError(
@@ -378,17 +395,50 @@ def _solve(a, b):
     return lu_solve(factors, order, b)
 
 
-def _eig_jvp(ctx, primals, tangents, *, left=False, right=True):
-    if left or right:
+def _vectors_jvp(w, v, t):
+    """Tangents of eigenvalues and vectors, through LAPACK's choice of each vector's complex factor.
+
+    Its norm is 1 and its largest component is real.
+    """
+    inner = matmul(_solve(v, t), v)
+    free = matmul(v, mul(reciprocal_gaps(w, w.dtype), inner))
+    rows = len(v.shape) - 2
+    largest = argmax(abs(v), axis=rows, index_dtype=dtypes.int32)
+    places = iota(shape=tuple(v.shape), dtype=dtypes.int32, axis=rows)
+    at_largest = eq(places, along_rows(largest, v.shape))
+
+    def largest_of(x):
+        return reduce_sum(select(at_largest, x, zeros_like(x)), axes=(rows,))
+
+    shrink = neg(real(reduce_sum(mul(conj(v), free), axes=(rows,))))
+    turn = neg(div(imag(largest_of(free)), real(largest_of(v))))
+    factor = along_rows(complex(shrink, turn), v.shape)
+    return diagonal(inner), add(free, mul(v, factor))
+
+
+def _eig_jvp(ctx, primals, tangents, *, left=False, right=True, enable_eigvec_derivs=False):
+    if (left or right) and not enable_eigvec_derivs:
         raise UnsupportedError(
-            "the eigenvectors of a general matrix have no derivative here: they are fixed only up to a complex "
-            "factor, and LAPACK's choice of it is not smooth.\n"
-            "Write instead: eigvals(x), or eigh(x) if the matrix is symmetric"
+            "the eigenvectors of a general matrix are fixed only up to a complex factor, and LAPACK's "
+            "choice of it is smooth only while their largest component stays the same one.\n"
+            "Write instead: eigvals(x), or eigh(x) if the matrix is symmetric, or accept that with "
+            "enable_eigvec_derivs=True"
         )
     (x,), (t,) = primals, tangents
-    w, v = eig(x, left=False, right=True)
+    found = eig(x, left=left, right=True, enable_eigvec_derivs=True)
+    w, v = found[0], found[-1]
     t = convert(t, dtype=v.dtype)
-    return (w,), (reduce_sum(mul(_solve(v, t), flip(v)), axes=(len(v.shape) - 1,)),)
+    if not (left or right):
+        return (w,), (reduce_sum(mul(_solve(v, t), flip(v)), axes=(len(v.shape) - 1,)),)
+    dw, dv = _vectors_jvp(w, v, t)
+    outs, touts = [w], [dw]
+    if left:
+        outs.append(found[1])
+        touts.append(_vectors_jvp(conj(w), found[1], adjoint(t))[1])
+    if right:
+        outs.append(v)
+        touts.append(dv)
+    return tuple(outs), tuple(touts)
 
 
 eig = Op(

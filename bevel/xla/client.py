@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import collections
-import ctypes
 import functools
 import os
 import threading
@@ -20,34 +19,23 @@ import numpy as np
 
 from bevel.core import config
 from bevel.core.aval import Aval
-from bevel.xla import bindings, failures
+from bevel.xla import bindings, failures, memory
 
 PLATFORMS = ("cuda", "cpu")
 _ALIASES = {"gpu": "cuda"}
 
 _clients: dict[str, Any] = {}
 _lock = threading.RLock()
+_kept: memory.KeptMemory | None = None
 
 
 # -- clients and devices
 
 
-def _keep_memory(limit: int) -> None:
-    """Let glibc keep up to `limit` bytes of freed memory (docs/decisions/cpu-memory.md)."""
-    if limit <= 0 or os.uname().sysname != "Linux":
-        return
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version"):
-        return
-    mmap_threshold, trim_threshold, top_pad = -3, -1, -2
-    libc.mallopt(mmap_threshold, min(limit, 2**31 - 1))
-    libc.mallopt(trim_threshold, min(limit, 2**31 - 1))
-    libc.mallopt(top_pad, min(limit // 4, 64 << 20))
-
-
 def _make_client(platform: str):
     if platform == "cpu":
-        _keep_memory(config.get("cpu_memory_kept_bytes"))
+        global _kept
+        _kept = memory.keep(config.get("cpu_memory_kept_bytes"))
         return bindings.cpu_client(config.get("num_cpu_devices"))
     return bindings.cuda_client(
         preallocate=config.get("gpu_preallocate"), memory_fraction=config.get("gpu_memory_fraction")
@@ -250,6 +238,30 @@ def _execute_watched(loaded, buffers: Sequence):
     return results
 
 
+def _execute_counted(execute, kept: memory.KeptMemory, nbytes: int, buffers: Sequence):
+    results = execute(buffers)
+    kept.count(nbytes)
+    return results
+
+
+def _executor(loaded, callbacks: bool, platform: str):
+    """Return what runs a loaded program, with the book-keeping that this program needs and no more."""
+    execute = functools.partial(_execute_watched, loaded) if callbacks else loaded.execute_sharded
+    if _kept is None or platform != "cpu":
+        return execute
+    stats = loaded.get_compiled_memory_stats()
+    nbytes = stats.output_size_in_bytes + stats.temp_size_in_bytes
+    if nbytes < memory.LARGE:
+        return execute
+    return functools.partial(_execute_counted, execute, _kept, nbytes)
+
+
+def release_memory() -> None:
+    """Give the memory that is kept for the next large CPU results back to the system."""
+    if _kept is not None:
+        _kept.release()
+
+
 class MemoryAnalysis:
     """Bytes that a compiled program uses on each device: arguments, outputs, temporaries, code."""
 
@@ -311,9 +323,7 @@ class Executable:
             bindings.result_handler(a, s) for a, s in zip(out_avals, shardings, strict=True)
         ]
         self._loaded = loaded
-        self._execute = (
-            functools.partial(_execute_watched, loaded) if callbacks else loaded.execute_sharded
-        )
+        self._execute = _executor(loaded, bool(callbacks), devices[0].platform)
         self._program = program
         self._callbacks = tuple(callbacks)  # XLA holds pointers to them
 

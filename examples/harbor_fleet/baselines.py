@@ -8,7 +8,7 @@ import logging
 
 import numpy as np
 
-from .features import HORIZON, WEEKS
+from .features import HORIZON
 
 
 def seasonal_naive(known):
@@ -18,7 +18,7 @@ def seasonal_naive(known):
 
 def four_week_mean(known):
     """The mean of the same weekday over the last four weeks in which it was observed."""
-    return _same_weekdays(known, WEEKS)
+    return _same_weekdays(known, 4)
 
 
 def _same_weekdays(known, count):

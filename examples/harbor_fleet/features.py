@@ -2,8 +2,9 @@
 
 Counts are taken as `log(1 + orders)`, where a busy and a quiet depot differ by a constant. Each day is described
 relative to the depot's own *level* (the mean of its last four weeks), and the model predicts how far the next seven
-days will be from their *base*: the mean of the same weekday over the last four weeks. Holidays and missing days are
-left out of levels and bases, so that one Christmas Monday does not lower the next four Mondays.
+days will be from their *base*: the median of the same weekday over the last eight weeks, which a day or two of a
+broken scanner do not move. Holidays and missing days are left out of levels and bases, so that one Christmas Monday
+does not lower the next Mondays.
 
 Every number at day t uses days up to t only; a test changes the future and looks.
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 HORIZON = 7  # days ahead
-WEEKS = 4  # weeks in a level and in a base
+LEVEL_WEEKS, BASE_WEEKS = 4, 8
 ORDINARY, MINOR, MAJOR = 0, 1, 2  # kinds of day in a holiday calendar
 
 
@@ -55,8 +56,8 @@ def build(orders, dates, calendar):
 
     # Index T + h - 1 of the padded arrays is h days after the last one: a base looks back 7 days or more.
     logs, seen, plain = (np.pad(a, ((0, 0), (0, HORIZON))) for a in (logs, seen, plain))
-    weeks = sum(_lag(plain * 1.0, 7 * k) for k in range(1, WEEKS + 1))
-    weekday = sum(_lag(plain * logs, 7 * k) for k in range(1, WEEKS + 1)) / np.maximum(weeks, 1)
+    plain_logs = np.where(plain, logs, np.nan)
+    weekday, weeks = _median(np.stack([_lag(plain_logs, 7 * k, np.nan) for k in range(1, BASE_WEEKS + 1)]))
     extended = np.pad(level, ((0, 0), (0, HORIZON)), mode="edge")
     base_of_day = np.where(weeks > 0, weekday, _lag(extended, 7))
     surprise = seen * _lag(np.cumsum(seen, axis=1) > 0, 7) * (logs - base_of_day)
@@ -67,7 +68,7 @@ def build(orders, dates, calendar):
     steps = [deviation, surprise, seen, _lag(deviation, 7), _lag(seen, 7), *everywhere]
 
     base = np.where(_next(weeks, length) > 0, _next(weekday, length), level[..., None])
-    known = [base - level[..., None], _next(weeks, length) / WEEKS, _next(_lag(surprise, 7), length)]
+    known = [base - level[..., None], _next(weeks, length) / BASE_WEEKS, _next(_lag(surprise, 7), length)]
     known += [np.broadcast_to(_next(a[None], length), base.shape) for a in days[:, 1:].T]
     known_depot = np.cumsum(seen, axis=1)[:, :length, None] >= 7
     arrays = (
@@ -111,7 +112,7 @@ def describe_days(dates, calendar):
 
 def _level(logs, seen, plain):
     """Mean of the last four weeks' plain days; where there is none, the last level there was."""
-    window = 7 * WEEKS
+    window = 7 * LEVEL_WEEKS
     use = np.where(_rolling(plain, window) > 0, plain, seen)
     count = _rolling(use, window)
     mean = _rolling(use * logs, window) / np.maximum(count, 1)
@@ -124,9 +125,18 @@ def _rolling(values, window):
     return total[:, window:] - total[:, :-window]
 
 
-def _lag(values, days):
-    """Values of `days` days before, zero where there was no such day."""
-    return np.pad(values, ((0, 0), (days, 0)))[:, : values.shape[1]]
+def _median(samples):
+    """Median over the first axis of what is not NaN (zero where nothing is), and how many values that was."""
+    ordered = np.sort(np.nan_to_num(samples, nan=np.inf), axis=0)
+    count = np.isfinite(samples).sum(axis=0)
+    middle = np.maximum(count - 1, 0) // 2, count // 2
+    low, high = (np.take_along_axis(ordered, np.minimum(index, len(samples) - 1)[None], 0)[0] for index in middle)
+    return np.where(count > 0, low / 2 + high / 2, 0.0), count
+
+
+def _lag(values, days, fill=0.0):
+    """Values of `days` days before, `fill` where there was no such day."""
+    return np.pad(values, ((0, 0), (days, 0)), constant_values=fill)[:, : values.shape[1]]
 
 
 def _next(values, length):

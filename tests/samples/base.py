@@ -19,7 +19,8 @@ class Sample:
     absolute tolerance between the reference and the compiled program (None: by dtype); `second_order` also
     differentiates the derivative. `compare=False` leaves out the comparison of results that have no unique
     value (signs of eigenvectors); their derivatives are then tested on paths of their own. `fd_tol` is for
-    finite differences in float64; `unbatched` are operands that vmap does not take.
+    finite differences in float64; `unbatched` are operands that vmap does not take; `reverse=False` leaves
+    reverse mode out.
     """
 
     op: Op
@@ -32,6 +33,7 @@ class Sample:
     compare: bool = True
     fd_tol: float = 1e-5
     unbatched: tuple[int, ...] = ()
+    reverse: bool = True
 
     @property
     def id(self) -> str:
@@ -82,7 +84,8 @@ def between(low: float, high: float, shape: tuple[int, ...], dtype="float32", se
 def distinct(shape: tuple[int, ...], dtype="float32", seed: int = 0) -> np.ndarray:
     """Numbers no two of which are near each other, in random order: away from the kinks of max and sort."""
     n = int(np.prod(shape))
-    return (rng(seed).permutation(n).reshape(shape) * 0.5 - n / 4 + 0.1).astype(dtypes.as_dtype(dtype))
+    out = rng(seed).permutation(n).reshape(shape) * 0.5 - n / 4 + 0.1
+    return np.asarray(out).astype(dtypes.as_dtype(dtype))
 
 
 def special_floats(dtype) -> np.ndarray:

@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from bevel.ops import fold_in_key, random_bits, rng_bit_generator, split_key, threefry2x32
+from bevel.core import dtypes
+from bevel.ops import (
+    fold_in_key,
+    random_bits,
+    random_uniform,
+    rng_bit_generator,
+    split_key,
+    threefry2x32,
+)
 from tests.samples.base import Sample, rng
 
 
@@ -26,6 +34,17 @@ SAMPLES = [
     ],
     Sample(random_bits, (words(2, 3, 2),), dict(shape=(2, 2), width=32), name="batch"),
     Sample(random_bits, (words(0, 2),), dict(shape=(2,), width=32), name="no-keys"),
+    *[
+        Sample(
+            random_uniform,
+            (words(2),),
+            dict(shape=shape, dtype=dtype),
+            name=f"{dtype}{list(shape)}",
+        )
+        for dtype in dtypes.FLOAT
+        for shape in ((), (2, 3), (0,), (300,))
+    ],
+    Sample(random_uniform, (words(3, 2),), dict(shape=(2,), dtype=dtypes.float32), name="batch"),
     *[Sample(split_key, (words(2),), dict(shape=shape)) for shape in ((2,), (), (2, 3), (0,))],
     Sample(split_key, (words(3, 2),), dict(shape=(4,)), name="batch"),
     Sample(fold_in_key, (words(2), words(seed=1))),

@@ -199,5 +199,17 @@ SAMPLES = [
     Sample(
         eig, (spread(3, COMPLEX),), dict(left=False, right=False), grad=(0,), name="grad", **LOOSE
     ),
+    *[
+        Sample(
+            eig,
+            (spread(3) + 0.1 * normal((3, 3)),),
+            dict(left=left, right=True, enable_eigvec_derivs=True),
+            grad=(0,),
+            name=f"vectors{left}",
+            second_order=False,
+            **LOOSE,
+        )
+        for left in (False, True)
+    ],
     Sample(eig, (np.zeros((0, 0), REAL),), dict(left=False, right=True), name="empty"),
 ]

@@ -1,0 +1,264 @@
+"""Elementwise functions with the names and argument orders of `jax.lax`: one op each, nothing promoted."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import bevel.ops as ops
+from bevel.core import dtypes
+from bevel.core.dtypes import bool_
+from bevel.core.errors import ShapeError
+from bevel.core.handle import WEAK, KeyTag, wrap
+from bevel.lax.operands import handle_value, one_dtype, require, scalar_index, strict
+from bevel.numpy.arguments import cast, integer, number
+from bevel.numpy.convert import broadcast_value, promote
+
+
+class RoundingMethod(enum.Enum):
+    """How `round` decides between two integers that are equally near."""
+
+    AWAY_FROM_ZERO = "away"
+    TO_NEAREST_EVEN = "even"
+
+
+def _named(fn: Callable, name: str, doc: str, example: str) -> Callable:
+    call, result = example.split(" -> ")
+    fn.__name__ = fn.__qualname__ = name
+    fn.__doc__ = f"{doc}\n\n>>> lax.{name}({call})\n{result}\n"
+    return fn
+
+
+def _unary(name: str, op: Any, doc: str, example: str) -> Callable:
+    """A function of one array; the op says which dtypes it takes."""
+
+    def unary(x: Any) -> Any:
+        (v,), tag = strict(name, x)
+        out = op(v)
+        return wrap(out, tag if out.dtype != bool_ else None)
+
+    return _named(unary, name, f"{doc}, elementwise.", example)
+
+
+def _binary(name: str, op: Any, doc: str, example: str) -> Callable:
+    """A function of two arrays of one dtype, and of one shape unless one of them has no axes."""
+
+    def binary(x: Any, y: Any) -> Any:
+        values, tag = strict(name, x, y)
+        out = op(*values)
+        return wrap(out, tag if out.dtype != bool_ else None)
+
+    rule = "The arrays have one dtype, and one shape unless one of them has no axes."
+    return _named(binary, name, f"{doc}, elementwise.\n\n{rule}", example)
+
+
+abs = _unary("abs", ops.abs, "Absolute value; real for complex numbers", "-1.5 -> ?")
+acos = _unary("acos", ops.acos, "Inverse cosine", "1.0 -> ?")
+acosh = _unary("acosh", ops.acosh, "Inverse hyperbolic cosine", "1.0 -> ?")
+asin = _unary("asin", ops.asin, "Inverse sine", "0.0 -> ?")
+asinh = _unary("asinh", ops.asinh, "Inverse hyperbolic sine", "0.0 -> ?")
+atan = _unary("atan", ops.atan, "Inverse tangent", "0.0 -> ?")
+atanh = _unary("atanh", ops.atanh, "Inverse hyperbolic tangent", "0.0 -> ?")
+bessel_i0e = _unary("bessel_i0e", ops.bessel_i0e, "Modified Bessel function of order 0, times `exp(-abs(x))`", "0.0 -> ?")
+bessel_i1e = _unary("bessel_i1e", ops.bessel_i1e, "Modified Bessel function of order 1, times `exp(-abs(x))`", "0.0 -> ?")
+bitwise_not = _unary("bitwise_not", ops.not_, "All bits flipped, or `not` of bool", "5 -> ?")
+cbrt = _unary("cbrt", ops.cbrt, "Cube root", "8.0 -> ?")
+ceil = _unary("ceil", ops.ceil, "Smallest integer not below", "1.5 -> ?")
+clz = _unary("clz", ops.clz, "How many leading bits are zero", "1 -> ?")
+conj = _unary("conj", ops.conj, "Complex conjugate", "1j -> ?")
+cos = _unary("cos", ops.cos, "Cosine", "0.0 -> ?")
+cosh = _unary("cosh", ops.cosh, "Hyperbolic cosine", "0.0 -> ?")
+digamma = _unary("digamma", ops.digamma, "Derivative of `lgamma`", "1.0 -> ?")
+erf = _unary("erf", ops.erf, "Error function", "0.0 -> ?")
+erfc = _unary("erfc", ops.erfc, "1 - `erf`, exact for large arguments", "0.0 -> ?")
+erf_inv = _unary("erf_inv", ops.erf_inv, "Inverse of `erf`", "0.0 -> ?")
+exp = _unary("exp", ops.exp, "Exponential", "0.0 -> ?")
+exp2 = _unary("exp2", ops.exp2, "2 to the power", "3.0 -> ?")
+expm1 = _unary("expm1", ops.expm1, "`exp(x) - 1`, exact near 0", "0.0 -> ?")
+floor = _unary("floor", ops.floor, "Largest integer not above", "1.5 -> ?")
+imag = _unary("imag", ops.imag, "Imaginary part", "1j -> ?")
+is_finite = _unary("is_finite", ops.is_finite, "Neither infinite nor NaN, as bool", "1.0 -> ?")
+lgamma = _unary("lgamma", ops.lgamma, "Logarithm of the absolute gamma function", "1.0 -> ?")
+log = _unary("log", ops.log, "Natural logarithm", "1.0 -> ?")
+log1p = _unary("log1p", ops.log1p, "`log(1 + x)`, exact near 0", "0.0 -> ?")
+logistic = _unary("logistic", ops.logistic, "1 / (1 + exp(-x))", "0.0 -> ?")
+neg = _unary("neg", ops.neg, "Negative", "1.5 -> ?")
+population_count = _unary("population_count", ops.population_count, "How many bits are set", "5 -> ?")
+real = _unary("real", ops.real, "Real part", "1j -> ?")
+rsqrt = _unary("rsqrt", ops.rsqrt, "1 / sqrt(x)", "4.0 -> ?")
+sign = _unary("sign", ops.sign, "-1, 0 or 1; `x / abs(x)` for complex numbers", "-2.5 -> ?")
+sin = _unary("sin", ops.sin, "Sine", "0.0 -> ?")
+sinh = _unary("sinh", ops.sinh, "Hyperbolic sine", "0.0 -> ?")
+sqrt = _unary("sqrt", ops.sqrt, "Square root", "4.0 -> ?")
+square = _unary("square", ops.square, "x * x", "3.0 -> ?")
+tan = _unary("tan", ops.tan, "Tangent", "0.0 -> ?")
+tanh = _unary("tanh", ops.tanh, "Hyperbolic tangent", "0.0 -> ?")
+
+add = _binary("add", ops.add, "Sum", "1.0, 2.0 -> ?")
+sub = _binary("sub", ops.sub, "Difference", "1.0, 2.0 -> ?")
+mul = _binary("mul", ops.mul, "Product", "3.0, 2.0 -> ?")
+div = _binary("div", ops.div, "Quotient; of integers, rounded towards 0", "7, 2 -> ?")
+rem = _binary("rem", ops.rem, "Remainder, with the sign of x", "-7, 2 -> ?")
+max = _binary("max", ops.max, "The larger", "1.0, 2.0 -> ?")
+min = _binary("min", ops.min, "The smaller", "1.0, 2.0 -> ?")
+atan2 = _binary("atan2", ops.atan2, "Angle of the point (y, x), from -pi to pi; x here is its y", "0.0, 1.0 -> ?")
+nextafter = _binary("nextafter", ops.nextafter, "The next number after x towards y", "0.0, 0.0 -> ?")
+complex = _binary("complex", ops.complex, "x + 1j * y", "1.0, 2.0 -> ?")
+bitwise_and = _binary("bitwise_and", ops.and_, "Bits set in both", "6, 3 -> ?")
+bitwise_or = _binary("bitwise_or", ops.or_, "Bits set in either", "6, 3 -> ?")
+bitwise_xor = _binary("bitwise_xor", ops.xor, "Bits set in exactly one", "6, 3 -> ?")
+shift_left = _binary("shift_left", ops.shift_left, "x shifted left by y bits; 0 from the width on", "1, 3 -> ?")
+shift_right_arithmetic = _binary("shift_right_arithmetic", ops.shift_right_arithmetic, "x shifted right by y bits, the sign kept", "-8, 1 -> ?")
+shift_right_logical = _binary("shift_right_logical", ops.shift_right_logical, "x shifted right by y bits, zeros coming in", "8, 1 -> ?")
+igamma = _binary("igamma", ops.igamma, "Regularized lower incomplete gamma function P(a, x)", "1.0, 0.0 -> ?")
+igammac = _binary("igammac", ops.igammac, "Regularized upper incomplete gamma function Q(a, x)", "1.0, 0.0 -> ?")
+polygamma = _binary("polygamma", ops.polygamma, "Derivative of order m of `digamma`", "0.0, 1.0 -> ?")
+zeta = _binary("zeta", ops.zeta, "Hurwitz zeta function", "2.0, 1.0 -> ?")
+random_gamma_grad = _binary("random_gamma_grad", ops.random_gamma_grad, "Derivative of a gamma draw x by its shape a", "1.0, 1.0 -> ?")
+eq = _binary("eq", ops.eq, "x == y", "1, 1 -> ?")
+ne = _binary("ne", ops.ne, "x != y", "1, 1 -> ?")
+lt = _binary("lt", ops.lt, "x < y", "1, 2 -> ?")
+le = _binary("le", ops.le, "x <= y", "1, 2 -> ?")
+gt = _binary("gt", ops.gt, "x > y", "1, 2 -> ?")
+ge = _binary("ge", ops.ge, "x >= y", "1, 2 -> ?")
+
+
+def reciprocal(x: Any) -> Any:
+    """1 / x, elementwise.
+
+    >>> lax.reciprocal(4.0)
+    Array(0.25, dtype=float32)
+    """
+    (v,), tag = strict("reciprocal", x)
+    return wrap(ops.div(ops.full_like(v, 1), v), tag)
+
+
+def round(x: Any, rounding_method: RoundingMethod | str = RoundingMethod.AWAY_FROM_ZERO) -> Any:
+    """The nearest integer, elementwise; halves go away from zero, or to the even one.
+
+    >>> lax.round(2.5), lax.round(2.5, lax.RoundingMethod.TO_NEAREST_EVEN)
+    (Array(3., dtype=float32), Array(2., dtype=float32))
+    """
+    (v,), tag = strict("round", x)
+    return wrap(ops.round(v, method=RoundingMethod(rounding_method).value), tag)
+
+
+def pow(x: Any, y: Any) -> Any:
+    """x to the power y, elementwise; y has the dtype of x, or is an integer.
+
+    >>> lax.pow(3.0, 2)
+    Array(9., dtype=float32)
+    """
+    if type(y) is int:
+        return integer_pow(x, y)
+    (v,), _ = strict("pow", x)
+    exponent = number("pow", y)
+    if dtypes.is_inexact(np.dtype(v.dtype)) and dtypes.is_integer(np.dtype(exponent.dtype)):
+        y = wrap(cast(exponent, np.dtype(v.dtype)))
+    values, tag = strict("pow", x, y)
+    return wrap(ops.pow(*values), tag)
+
+
+def integer_pow(x: Any, y: int) -> Any:
+    """x to a power known in Python, by repeated products.
+
+    >>> lax.integer_pow(2.0, 3)
+    Array(8., dtype=float32)
+    """
+    (v,), tag = strict("integer_pow", x)
+    return wrap(ops.integer_pow(v, y=integer("integer_pow", "y", y)), tag)
+
+
+def betainc(a: Any, b: Any, x: Any) -> Any:
+    """Regularized incomplete beta function, elementwise.
+
+    >>> lax.betainc(1.0, 1.0, 0.5)
+    Array(0.5, dtype=float32)
+    """
+    values, tag = strict("betainc", a, b, x)
+    return wrap(ops.regularized_incomplete_beta(*values), tag)
+
+
+regularized_incomplete_beta = betainc
+
+
+def clamp(min: Any, x: Any, max: Any) -> Any:
+    """x, but at least `min` and at most `max`, elementwise; NaN stays.
+
+    >>> lax.clamp(0.0, 1.5, 1.0)
+    Array(1., dtype=float32)
+    """
+    values, tag = strict("clamp", min, x, max)
+    return wrap(ops.clamp(*values), tag)
+
+
+def select(pred: Any, on_true: Any, on_false: Any) -> Any:
+    """`on_true` where `pred` holds, `on_false` elsewhere; the three have one shape, or `pred` has no axes.
+
+    >>> lax.select(True, 1.0, 2.0)
+    Array(1., dtype=float32)
+    """
+    mask = number("select", pred)
+    require("select", mask, "b", "a bool pred")
+    return select_n(wrap(mask), on_false, on_true)
+
+
+def select_n(which: Any, *cases: Any) -> Any:
+    """Case `which` of several, elementwise: `which` is bool (two cases) or int32.
+
+    The cases have one dtype and shape; `which` has their shape, or no axes.
+
+    >>> lax.select_n(2, 1.0, 2.0, 3.0)
+    Array(3., dtype=float32)
+    """
+    index = number("select_n", which)
+    require("select_n", index, "bi", "a bool or int32 which")
+    if not cases:
+        raise ValueError("lax.select_n: needs at least one case")
+    keys = [h for h in [handle_value(c)[0] for c in cases] if type(h._tag) is KeyTag]
+    values, tag = promote(*cases) if keys else one_dtype("select_n", cases)
+    shapes = {tuple(v.shape) for v in values}
+    if len(shapes) > 1 or tuple(index.shape) not in ((), tuple(values[0].shape[: len(index.shape)])):
+        raise ShapeError(
+            f"lax.select_n: which has shape {tuple(index.shape)} and the cases {sorted(shapes)}; the cases "
+            "need one shape, which that shape or none. bnp.where and bnp.select broadcast."
+        )
+    shape = tuple(values[0].shape)
+    if tuple(index.shape) != shape:
+        index = ops.broadcast_in_dim(index, shape=shape, dims=tuple(range(len(index.shape))))
+    if len(values) == 1:
+        return wrap(values[0], tag)
+    if index.dtype == bool_:
+        return wrap(ops.select(index, values[1], values[0]), tag)
+    return wrap(ops.select_n(cast(index, dtypes.int32), *values), tag)
+
+
+def convert_element_type(operand: Any, new_dtype: Any) -> Any:
+    """The numbers at another dtype.
+
+    >>> lax.convert_element_type(1.5, bnp.int32)
+    Array(1, dtype=int32)
+    """
+    return wrap(cast(number("convert_element_type", operand), dtypes.as_dtype(new_dtype)))
+
+
+def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
+    """The same bits as another dtype; between widths the last axis appears or disappears.
+
+    >>> lax.bitcast_convert_type(1.0, bnp.int32)
+    Array(1065353216, dtype=int32)
+    """
+    return wrap(ops.bitcast(number("bitcast_convert_type", operand), dtype=dtypes.as_dtype(new_dtype)))
+
+
+def reduce_precision(operand: Any, exponent_bits: int, mantissa_bits: int) -> Any:
+    """Round to a float of fewer bits, and back.
+
+    >>> lax.reduce_precision(1.01, 8, 7)
+    Array(1.0078125, dtype=float32)
+    """
+    x = number("reduce_precision", operand)
+    return wrap(ops.reduce_precision(x, exponent_bits=exponent_bits, mantissa_bits=mantissa_bits))

@@ -1,0 +1,331 @@
+"""Random keys: made, split, folded, and watched so that none is consumed twice by mistake.
+
+A key is a typed array of two uint32 words. Drawing and `split` consume it; `fold_in` does not, since it
+exists to derive many keys from one. Two draws from one key are equal or correlated, and nothing in the
+numbers shows it, so a second consumption is reported with both lines (setting `key_reuse`).
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import Any
+
+import numpy as np
+
+import bevel.ops as ops
+from bevel.core import config, dtypes
+from bevel.core.errors import KeyReuseError, KeyReuseWarning
+from bevel.core.handle import Handle, KeyTag, wrap
+from bevel.core.interpreter import EAGER, state
+from bevel.core.source import Source, user_source, where
+from bevel.numpy.arguments import size_of
+from bevel.numpy.convert import enter
+
+IMPLEMENTATIONS = ("threefry2x32",)
+_UINT32 = dtypes.uint32
+
+
+def _check_impl(name: str, impl: Any) -> None:
+    if impl is not None and impl not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"{name}: unknown generator {impl!r}; known: {', '.join(IMPLEMENTATIONS)}.\n"
+            f"Write instead: random.{name}(...) without impl."
+        )
+
+
+# -- watching ------------------------------------------------------------------------------------
+
+
+def key_value(name: str, key: Any, single: bool = True) -> Any:
+    """The words of a key, or an error that says what to write."""
+    if isinstance(key, Handle) and type(key._tag) is KeyTag:
+        if single and len(key._v.shape) != 1:
+            raise ValueError(
+                f"{name}: takes one key, got an array of keys of shape {tuple(key._v.shape[:-1])}.\n"
+                f"Write instead: bv.vmap(lambda key: random.{name}(key, ...))(keys), or keys[0]."
+            )
+        return key._v
+    raise _not_a_key(name, key)
+
+
+def _not_a_key(name: str, key: Any) -> TypeError:
+    what = f"{type(key).__name__} {key!r}" if isinstance(key, int | tuple | list) else type(key).__name__
+    if isinstance(key, Handle | np.ndarray):
+        what = f"an array {enter(key)._v.dtype.name}{list(key.shape)}"
+    instead = f"random.{name}(random.key(0), ...)"
+    if isinstance(key, int):
+        instead = f"random.{name}(random.key({key}), ...)"
+    elif isinstance(key, tuple | list):
+        instead = f"random.{name}(random.key(0), {key!r})"
+    elif isinstance(key, Handle | np.ndarray) and tuple(key.shape)[-1:] == (2,):
+        instead = f"random.{name}(random.wrap_key_data(words), ...)"
+    return TypeError(
+        f"{name}: key must be a random key, got {what}.\n"
+        "Why: there is no hidden generator; every draw says which key it consumes.\n"
+        f"Write instead: {instead}"
+    )
+
+
+def consume(name: str, key: Any) -> Any:
+    """The words of one key, which is consumed by this call; a second time is reported."""
+    words = key_value(name, key)
+    mode = config.get("key_reuse")
+    if mode != "allow":
+        tag, here = key._tag, user_source()
+        before, tag.used = tag.used, here
+        if before is not None and not (before == here and state.current is not EAGER):
+            _report(mode, name, before, here)
+    return words
+
+
+def _report(mode: str, name: str, before: Source, here: Source | None) -> None:
+    message = (
+        f"a random key is consumed a second time, by {name} at {where(here)}; the first was at "
+        f"{where(before)}.\n"
+        "Why: draws from one key are the same numbers, or correlated ones.\n"
+        "Write instead: key, subkey = random.split(key), and give each draw a key of its own. If the "
+        "repetition is meant, random.clone(key), or `with random.allow_key_reuse():`."
+    )
+    if mode == "error":
+        raise KeyReuseError(message)
+    file, line = (here.file, here.line) if here else ("<unknown>", 0)
+    warnings.warn_explicit(message, KeyReuseWarning, file, line)
+
+
+def allow_key_reuse() -> config.config:
+    """A block in which keys may be consumed more than once.
+
+    >>> with allow_key_reuse():
+    ...     k = key(0)
+    ...     bool((key_data(split(k)) == key_data(split(k))).all())
+    True
+    """
+    return config.config(key_reuse="allow")
+
+
+# -- making --------------------------------------------------------------------------------------
+
+
+def _seed_words(seed: Any) -> Any:
+    """High and low word of a seed, as a uint32 array with a last axis of size 2."""
+    if isinstance(seed, int | np.integer):
+        seed = operator.index(seed)
+        if not -(2**63) <= seed < 2**64:
+            raise OverflowError(f"key: the seed {seed} does not fit in 64 bits; take it modulo 2**64")
+        # A seed of 32 bits is padded with zeros, as JAX pads it, whatever its sign.
+        high = 0 if -(2**31) <= seed < 0 else (seed >> 32) & 0xFFFFFFFF
+        return np.array([high, seed & 0xFFFFFFFF], _UINT32)
+    handle = enter(seed)
+    value = handle._v
+    if type(handle._tag) is KeyTag or not dtypes.is_integer(value.dtype):
+        raise TypeError(
+            f"key: the seed must be an integer, got {type(seed).__name__} of dtype {handle.dtype}.\n"
+            "Write instead: random.key(0)"
+        )
+    if len(value.shape):
+        raise TypeError(
+            f"key: takes one seed, got an array of shape {tuple(value.shape)}.\n"
+            "Write instead: bv.vmap(random.key)(seeds)"
+        )
+    low = ops.convert(value, dtype=_UINT32)
+    high = ops.full((), 0, _UINT32)
+    if value.dtype.itemsize == 8:
+        high = ops.convert(ops.shift_right_logical(value, ops.full_like(value, 32)), dtype=_UINT32)
+    return ops.concatenate(*[ops.reshape(w, shape=(1,)) for w in (high, low)], axis=0)
+
+
+def key(seed: Any, *, impl: str | None = None) -> Any:
+    """A random key from an integer seed of 32 or 64 bits.
+
+    Args:
+        seed: a Python integer, or an integer array of shape (); may be traced.
+        impl: name of the generator; only "threefry2x32".
+
+    Returns:
+        A key array of shape ().
+
+    Raises:
+        TypeError: the seed is no integer or not a scalar.
+        OverflowError: the seed has more than 64 bits.
+
+    >>> key(42)
+    Array((), dtype=key<threefry2x32>) overlaying:
+    [ 0 42]
+    """
+    _check_impl("key", impl)
+    return wrap(_seed_words(seed), KeyTag())
+
+
+def PRNGKey(seed: Any, *, impl: str | None = None) -> Any:
+    """A random key from an integer seed: the same as `key`, under JAX's older name.
+
+    >>> is_key(PRNGKey(0))
+    True
+    """
+    return key(seed, impl=impl)
+
+
+def is_key(x: Any) -> bool:
+    """Whether `x` is a random key or an array of them.
+
+    >>> is_key(key(0)), is_key(0)
+    (True, False)
+    """
+    return isinstance(x, Handle) and type(x._tag) is KeyTag
+
+
+def key_impl(keys: Any) -> str:
+    """Name of the generator that the keys are for.
+
+    >>> key_impl(key(0))
+    'threefry2x32'
+    """
+    key_value("key_impl", keys, single=False)
+    return keys._tag.impl
+
+
+def key_data(keys: Any) -> Any:
+    """The words of keys: a uint32 array with one more axis, of size 2.
+
+    >>> key_data(key(42))
+    Array([ 0, 42], dtype=uint32)
+    """
+    return wrap(key_value("key_data", keys, single=False))
+
+
+def wrap_key_data(key_bits_array: Any, *, impl: str | None = None) -> Any:
+    """Keys from their words, the inverse of `key_data`.
+
+    Args:
+        key_bits_array: a uint32 array whose last axis has size 2.
+        impl: name of the generator; only "threefry2x32".
+
+    Raises:
+        TypeError: the array is not of that kind.
+
+    >>> is_key(wrap_key_data(key_data(key(1))))
+    True
+    """
+    _check_impl("wrap_key_data", impl)
+    handle = enter(key_bits_array)
+    value = handle._v
+    if type(handle._tag) is KeyTag or value.dtype != _UINT32 or tuple(value.shape)[-1:] != (2,):
+        raise TypeError(
+            f"wrap_key_data: the words of keys are a uint32 array whose last axis has size 2, got "
+            f"{handle.dtype} of shape {handle.shape}.\n"
+            "Write instead: random.wrap_key_data(random.key_data(key)), or random.key(seed)."
+        )
+    return wrap(value, KeyTag())
+
+
+def clone(key: Any) -> Any:
+    """The same key as a new one, whose consumption is watched afresh.
+
+    >>> k = key(0)
+    >>> bool((key_data(clone(k)) == key_data(k)).all())
+    True
+    """
+    return wrap(key_value("clone", key, single=False), key._tag.fresh())
+
+
+# -- deriving ------------------------------------------------------------------------------------
+
+
+def split(key: Any, num: int | tuple[int, ...] = 2) -> Any:
+    """New keys from a key, which is consumed.
+
+    Args:
+        key: one random key.
+        num: how many, or the shape of the array of keys.
+
+    Returns:
+        A key array of shape `(num,)` or `num`; unpack it.
+
+    Raises:
+        TypeError: `key` is no key.
+        KeyReuseError: it was consumed before, and the setting `key_reuse` is "error".
+
+    >>> first, second = split(key(0))
+    >>> split(first, (2, 3)).shape
+    (2, 3)
+    """
+    return wrap(ops.split_key(consume("split", key), shape=size_of("split", num)), key._tag.fresh())
+
+
+def fold_in(key: Any, data: Any) -> Any:
+    """A new key from a key and an integer; the key is not consumed.
+
+    Args:
+        key: one random key.
+        data: an integer of at most 32 bits, or an integer array of shape ().
+
+    Returns:
+        A key. The same data gives the same key.
+
+    Raises:
+        TypeError: `key` is no key, or `data` no integer or not a scalar.
+
+    >>> bool((key_data(fold_in(key(0), 1)) == key_data(fold_in(key(0), 1))).all())
+    True
+    """
+    words = key_value("fold_in", key)
+    if isinstance(data, int) and not -(2**31) <= data < 2**32:
+        raise OverflowError(f"fold_in: {data} does not fit in 32 bits; fold in its halves, one after the other")
+    if isinstance(data, int | np.integer):
+        number = np.array(operator.index(data) & 0xFFFFFFFF, _UINT32)
+    else:
+        number = _folded("fold_in", data)
+    return wrap(ops.fold_in_key(words, number), key._tag.fresh())
+
+
+def _folded(name: str, data: Any) -> Any:
+    handle = enter(data)
+    value = handle._v
+    if type(handle._tag) is KeyTag or not (dtypes.is_integer(value.dtype) or value.dtype == dtypes.bool_):
+        raise TypeError(
+            f"{name}: data must be an integer, got {type(data).__name__} of dtype {handle.dtype}.\n"
+            "Write instead: random.fold_in(key, step), with an integer step."
+        )
+    if len(value.shape):
+        raise TypeError(
+            f"{name}: data must be a scalar, got shape {tuple(value.shape)}.\n"
+            "Write instead: bv.vmap(random.fold_in, (None, 0))(key, data)"
+        )
+    return ops.convert(value, dtype=_UINT32)
+
+
+def threefry_2x32(keypair: Any, count: Any) -> Any:
+    """The Threefry-2x32 hash of a flat array of counters, whose halves are the words of 64-bit counters.
+
+    Args:
+        keypair: two uint32 words, or a random key.
+        count: a uint32 array; the first half of its elements are high words, the second half low words.
+
+    Returns:
+        A uint32 array of the shape of `count`.
+
+    Raises:
+        TypeError: another dtype.
+
+    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+
+    >>> threefry_2x32(np.zeros(2, np.uint32), np.zeros(2, np.uint32))
+    Array([1797259609, 2579123966], dtype=uint32)
+    """
+    pair = enter(keypair)._v
+    counters = enter(count)._v
+    if pair.dtype != _UINT32 or counters.dtype != _UINT32 or tuple(pair.shape) != (2,):
+        raise TypeError(
+            f"threefry_2x32: takes two uint32 words and uint32 counters, got {pair.dtype.name}"
+            f"{list(pair.shape)} and {counters.dtype.name}{list(counters.shape)}; use .astype('uint32')"
+        )
+    shape = tuple(counters.shape)
+    flat = ops.reshape(counters, shape=(counters.size,))
+    if counters.size % 2:
+        flat = ops.concatenate(flat, ops.full((1,), 0, _UINT32), axis=0)
+    half = flat.shape[0] // 2
+    words = [ops.reshape(ops.slice(pair, start=(i,), limit=(i + 1,)), shape=()) for i in range(2)]
+    halves = [ops.slice(flat, start=(i * half,), limit=((i + 1) * half,)) for i in range(2)]
+    hashed = ops.concatenate(*ops.threefry2x32(*words, *halves), axis=0)
+    return wrap(ops.reshape(ops.slice(hashed, start=(0,), limit=(counters.size,)), shape=shape))
