@@ -111,6 +111,8 @@ def check_derivatives(
     down = fn(*[np.asarray(a - STEP * t) for a, t in zip(args, tangents, strict=True)])
     for i, (u, d, t) in enumerate(zip(up, down, douts, strict=True)):
         numeric = (to_numpy(u) - to_numpy(d)) / (2 * STEP)
+        constant = np.isnan(to_numpy(u)) & np.isnan(to_numpy(d))
+        numeric = np.where(constant, 0, numeric)  # a NaN that fills places out of bounds
         scale = max(1.0, float(np.max(np.abs(numeric), initial=0)))
         np.testing.assert_allclose(to_numpy(t), numeric, rtol=tol, atol=tol * scale, err_msg=f"jvp of result {i}")
     if not reverse:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 
 import bevel.control
 import bevel.ops
 import tests.samples
+from bevel.control.custom import custom_vjp_linear
+from bevel.core.aval import Aval
+from bevel.core.graph import trace
+from bevel.core.interpreter import to_numpy
 from bevel.core.op import Op, Unsupported
-from tests.op_checks import check_compiled, check_gradients, check_reference, check_vmap
-from tests.samples.base import Sample
+from bevel.ops import axis_index
+from bevel.transforms.compile import Program
+from bevel.transforms.vmap import Axis, vmap
+from tests.op_checks import check_compiled, check_derivatives, check_gradients, check_reference, check_vmap
+from tests.samples.base import Sample, normal
+from tests.samples.collective import COLLECTIVES, SIZE
 
 MODULES = [
     importlib.import_module(f"tests.samples.{m.name}") for m in pkgutil.iter_modules(tests.samples.__path__)
@@ -27,6 +36,10 @@ OPS: dict[str, Op] = {
     for name, value in vars(module).items()
     if isinstance(value, Op) and (module is bevel.ops or name == value.name)
 }
+INDIRECT = {
+    custom_vjp_linear: "it exists only between custom_vjp's two passes; test_control.py differentiates them",
+    axis_index: "it has no operands; test_axis_index",
+}
 RULES = ("reference", "lower", "jvp", "transpose", "batch")
 
 
@@ -38,6 +51,8 @@ def cases(keep=lambda s: True):
 @pytest.mark.parametrize("name", OPS)
 def test_op_has_samples(name):
     op = OPS[name]
+    if op in INDIRECT or any(c.op is op for c in COLLECTIVES):
+        return
     mine = [s for s in SAMPLES if s.op is op]
     assert mine, f"{name} has no sample: add one to tests/samples/"
     if op.jvp is not None and isinstance(op.jvp, tuple):
@@ -86,3 +101,62 @@ def test_derivatives(sample):
 @cases(lambda s: s.args and not isinstance(s.op.batch, Unsupported))
 def test_vmap(sample):
     check_vmap(sample)
+
+
+# -- collectives: functions of a mapped axis ---------------------------------------------------------
+
+
+def mapped(collective):
+    """The collective as a flat function of whole batches."""
+
+    def fn(x):
+        outs, batched = vmap(
+            lambda row: [collective.op(row, axis_name="i", **collective.params)], Axis(x.shape[0], "i"), [x], [True]
+        )
+        return outs if batched[0] else [bevel.ops.batch_broadcast(x.shape[0], outs[0], False)]
+
+    return fn
+
+
+collectives = pytest.mark.parametrize("collective", COLLECTIVES, ids=[c.op.name for c in COLLECTIVES])
+
+
+@collectives
+def test_collective(collective):
+    x = normal((SIZE, *collective.row))
+    fn = mapped(collective)
+    np.testing.assert_allclose(to_numpy(fn(x)[0]), collective.expected(x), rtol=1e-6)
+    graph, captured = trace(fn, [Aval(x.shape, x.dtype)], "test")
+    np.testing.assert_allclose(to_numpy(Program(graph)([*captured, x])[0]), collective.expected(x), rtol=1e-6)
+    if collective.differentiable:
+        check_derivatives(fn, [x.astype(np.float64)], 2, 1e-5)
+
+
+@collectives
+def test_collective_under_another_axis(collective):
+    x = normal((3, SIZE, *collective.row))
+    outs, batched = vmap(mapped(collective), Axis(3), [x], [True])
+    assert batched == [True]
+    np.testing.assert_allclose(to_numpy(outs[0]), np.stack([collective.expected(row) for row in x]), rtol=1e-6)
+
+
+@collectives
+def test_collective_of_one_value(collective):
+    """A value that is the same in all rows."""
+    row = normal(collective.row)
+    outs, batched = vmap(
+        lambda x: [collective.op(row, axis_name="i", **collective.params)], Axis(SIZE, "i"), [np.zeros(SIZE)], [True]
+    )
+    found = to_numpy(outs[0]) if batched[0] else np.stack([to_numpy(outs[0])] * SIZE)
+    np.testing.assert_allclose(found, collective.expected(np.stack([row] * SIZE)), rtol=1e-6)
+
+
+@collectives
+def test_collective_without_its_axis(collective):
+    with pytest.raises(NameError, match="axis_name="):
+        collective.op(normal(collective.row), axis_name="j", **collective.params)
+
+
+def test_axis_index():
+    outs, _ = vmap(lambda x: [axis_index(axis_name="i")], Axis(SIZE, "i"), [np.zeros(SIZE)], [True])
+    np.testing.assert_array_equal(to_numpy(outs[0]), np.arange(SIZE, dtype=np.int32))

@@ -1,9 +1,6 @@
 """Clients, executables, lowering and caches, on hand-written programs."""
 
 import os
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 
@@ -14,8 +11,8 @@ from bevel.core import config
 from bevel.core.aval import Aval
 from bevel.core.errors import DonatedBufferError
 from bevel.core.graph import Eqn, Graph, Lit, Var
-from bevel.xla import bindings, cache, client, lower, types
-from tests.xla_programs import F32, I32, FakeOp, f32, program, sample
+from bevel.xla import bindings, cache, client, lower, memory, types
+from tests.xla_programs import F32, I32, FakeOp, f32, in_new_process, program, sample
 
 
 @pytest.fixture
@@ -47,8 +44,7 @@ def test_other_versions_say_what_to_install(version):
 
 def test_importing_loads_no_jaxlib():
     code = "import sys, bevel.xla.cache; print([m for m in sys.modules if m.startswith('jax')])"
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert out.stdout == "[]\n"
+    assert in_new_process(code) == "[]\n"
 
 
 def test_only_bindings_imports_jaxlib():
@@ -72,8 +68,7 @@ def test_lives_beside_jax(first):
     assert float(jax.jit(lambda x: x.sum())(jax.numpy.ones(3))) == 3
     assert float(jax.numpy.linalg.cholesky(4 * jax.numpy.eye(2))[0, 0]) == 2
     """
-    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=env)
+    in_new_process(code, JAX_PLATFORMS="cpu")
 
 
 # -- devices and buffers
@@ -115,13 +110,7 @@ def test_several_cpu_devices():
     [out] = exe.run([b])
     assert client.device_of(out) == c and client.to_numpy(out).tolist() == [2, 3, 4]
     """
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=root,
-        check=True,
-        env={**os.environ, "BEVEL_NUM_CPU_DEVICES": "3"},
-    )
+    in_new_process(code, BEVEL_NUM_CPU_DEVICES="3")
 
 
 @pytest.mark.parametrize("size", [3, 16, 4096])
@@ -300,6 +289,37 @@ def test_elementwise_programs_are_not_cut():
     assert lower.wants_cut(graph) == set()
 
 
+# -- kept memory
+
+
+def test_kept_memory_has_a_bound():
+    if memory.keep(2**28) is None:
+        pytest.skip("not glibc")
+    code = """
+    from tests.xla_programs import *
+    exe = cache.compile_lowered(sample(1.0, 10**6))
+    x = client.put(np.zeros(10**6, np.float32))
+    many = [exe.run([x]) for _ in range(60)]
+    client.block_until_ready(*[r for [r] in many])
+    pin = many[-1]
+    del many
+    assert client._kept.kept() > 150e6, client._kept.kept()
+    for _ in range(40):
+        client.block_until_ready(*exe.run([x]))
+    assert client._kept.kept() <= 64e6, client._kept.kept()
+    client.release_memory()
+    assert client._kept.kept() < 8e6, client._kept.kept()
+    """
+    env = {"BEVEL_CPU_MEMORY_KEPT_BYTES": "64000000", "BEVEL_COMPILATION_CACHE_DIR": ""}
+    in_new_process(code, **env)
+
+
+def test_keeping_memory_can_be_off():
+    assert memory.keep(0) is None
+    code = "from tests.xla_programs import *; client.default_device(); assert client._kept is None"
+    in_new_process(code, BEVEL_CPU_MEMORY_KEPT_BYTES="0")
+
+
 # -- caches
 
 
@@ -419,17 +439,5 @@ def test_writers_at_once(folder):
 
 def test_a_second_process_starts_warm(tmp_path):
     code = "from tests.xla_programs import *; print(cache.compile_lowered(sample(3.0)).from_cache)"
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    env = {**os.environ, "BEVEL_COMPILATION_CACHE_DIR": str(tmp_path)}
-    outs = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=root,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for _ in range(2)
-    ]
-    assert outs == ["False", "True"]
+    outs = [in_new_process(code, BEVEL_COMPILATION_CACHE_DIR=str(tmp_path)) for _ in range(2)]
+    assert outs == ["False\n", "True\n"]

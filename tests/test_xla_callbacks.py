@@ -1,16 +1,11 @@
 """Programs that call native functions and Python."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import pytest
 
 from bevel.core.aval import Aval
 from bevel.xla import client, types
-from tests.xla_programs import F32, I32, aval, f32, run
+from tests.xla_programs import F32, I32, aval, f32, in_new_process, run
 
 
 def test_lapack_with_column_major_layouts():
@@ -128,12 +123,4 @@ def test_the_process_waits_for_its_effects():
     exe = cache.compile_lowered(program(body, [Aval((3,), F32)], [Aval((3,), F32)]))
     exe.run([client.put(np.ones(3, np.float32))])
     """
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    out = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert out.stdout == "done\n"
+    assert in_new_process(code) == "done\n"

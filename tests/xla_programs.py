@@ -1,5 +1,10 @@
 """Hand-written programs for the tests of `bevel.xla`."""
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 
 from bevel.core import config
@@ -60,3 +65,14 @@ def sample(k=1.0, n=4):
     """A program that adds `k` to `n` numbers."""
     a = Aval((n,), F32)
     return program(lambda b, x: b.add(x, b.full(k, a)), [a], [a])
+
+
+def in_new_process(code, **env):
+    """What `code` prints, run by a new Python in the project's root, with more environment."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    out = subprocess.run(
+        command, cwd=root, env={**os.environ, **env}, capture_output=True, text=True
+    )
+    assert out.returncode == 0, out.stderr
+    return out.stdout

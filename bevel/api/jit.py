@@ -18,12 +18,13 @@ import numpy as np
 from bevel.api.flat import Output, as_handle, cells_of, name_of, rewrap, signature, structure_key
 from bevel.control.call import call
 from bevel.core import config, tree
-from bevel.core.aval import aval_of
+from bevel.core.aval import Aval, aval_of
 from bevel.core.graph import GraphBuilder
-from bevel.core.handle import Handle, fresh_tag, wrap
+from bevel.core.handle import Handle, fresh_tag, tag_key, wrap
 from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.ref import Cell, Scope
 from bevel.core.source import hide_internal_frames
+from bevel.numpy.array import Array
 from bevel.transforms.compile import Program, common_device, to_buffer
 from bevel.transforms.vmap import named_axes
 from bevel.xla import client
@@ -100,8 +101,6 @@ class Traced:
         self.written = [position.get(c, c) for c in changed]
         self.written_tags = [h._tag for h in contents]
         self.captured_key = [cell_signature(c) for c in self.captured]
-        if all(not isinstance(c, Tracer) for c in self.consts):
-            self.consts = [to_buffer(c, common_device([])) if type(c) is np.ndarray else c for c in self.consts]
         # Which of the argument's cells are inputs, by position, so that other objects of the same structure fit.
         self.cells = [position.get(c, c) for c in self.cells]
         donated = jitted.donated_inputs(arguments, len(self.consts))
@@ -125,8 +124,8 @@ class Traced:
         return self.output.unflatten(values[:n])
 
 
-def run_program(program: Program, consts: Sequence[Any], handles: Sequence[Handle]) -> list[Any]:
-    """Run on handles; their NumPy data is moved to the device once and stays there."""
+def run_program(program: Program, consts: list[Any], handles: Sequence[Handle]) -> list[Any]:
+    """Run on handles; NumPy data, theirs and that of constants, is moved to the device once and stays there."""
     n = len(consts)
     values = [*consts, *[h._v for h in handles]]
     used = [values[i] for i in program.kept]
@@ -137,10 +136,54 @@ def run_program(program: Program, consts: Sequence[Any], handles: Sequence[Handl
             v = to_buffer(v, device)
             if i >= n:
                 handles[i - n]._v = v
+            else:
+                consts[i] = v
         elif client.device_of(v) != device:
             v = to_buffer(v, device)
         buffers.append(v)
     return program.executable(device).run(buffers)
+
+
+class Direct:
+    """A program without state on one device, with all that calling it takes looked up beforehand."""
+
+    __slots__ = ("consts", "device", "execute", "kept", "program", "single", "tags", "treedef")
+
+    def __init__(self, traced: Traced):
+        program = traced.program
+        self.program = program
+        self.consts = traced.consts
+        self.device = client.default_device()
+        self.execute = program.executable(self.device).run
+        everything = len(program.kept) == len(program.graph.inputs)
+        self.kept = None if everything else [i - len(self.consts) for i in program.kept if i >= len(self.consts)]
+        self.treedef = traced.output.treedef
+        self.tags = traced.output.tags if any(t is not None for t in traced.output.tags) else None
+        self.single = self.treedef == LEAF and self.tags is None
+
+    def run(self, handles: Sequence[Handle]) -> Any:
+        """Call with the handles of all argument leaves."""
+        device = self.device
+        used = handles if self.kept is None else [handles[i] for i in self.kept]
+        buffers = list(self.consts)
+        for h in used:
+            v = h._v
+            if type(v) is np.ndarray:
+                v = h._v = to_buffer(v, device)
+            elif v._sharding._device is not device:
+                values = run_program(self.program, self.consts, handles)
+                break
+            buffers.append(v)
+        else:
+            values = self.execute(buffers)
+        if self.single:
+            return Array(values[0])
+        if self.tags is None:
+            return tree.unflatten(self.treedef, [Array(v) for v in values])
+        return tree.unflatten(self.treedef, rewrap(values, self.tags))
+
+
+LEAF = tree.structure(0)
 
 
 class Jitted:
@@ -162,12 +205,20 @@ class Jitted:
         both = set(self.static_nums) & set(self.donate_nums)
         if both:
             raise ValueError(f"jit: arguments {sorted(both)} are both static and donated; a static value has no buffer")
+        self._static = bool(self.static_nums or self.static_names)
         self._traces: dict[Any, list[Traced]] = {}
+        self._direct: dict[tuple, Direct] = {}
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if state.current is EAGER and not self._static:
+            direct, handles, key = self._find_direct(args, kwargs)
+            if direct is not None:
+                return direct.run(handles)
+        else:
+            key = None
         if config.get("disable_jit"):
             return self.fun(*args, **kwargs)
         try:
@@ -175,6 +226,8 @@ class Jitted:
             handles = traced.inputs(arguments)
             if state.current is EAGER:
                 values = run_program(traced.program, traced.consts, handles)
+                if key is not None and not traced.cells and not traced.written:
+                    self._direct[key] = Direct(traced)
             else:
                 values = call(*traced.consts, *[h._v for h in handles], graph=traced.graph, name=self.name)
             return traced.finish(values, arguments)
@@ -182,6 +235,33 @@ class Jitted:
             if config.get("traceback_filtering"):
                 raise hide_internal_frames(e)  # noqa: B904 (the same error, with a shorter traceback)
             raise
+
+    def _find_direct(self, args: tuple, kwargs: dict[str, Any]):
+        """The short way for a signature that has run before, the handles for it, and the signature.
+
+        The signature is None when an argument is not made of handles alone.
+        """
+        leaves: Any = args
+        key: list[Any] = [config.trace_key()]
+        for x in args:
+            if type(x) is not Array:
+                leaves, treedef = tree.flatten((args, kwargs))
+                key.append(treedef)
+                break
+        else:
+            if kwargs:
+                leaves, treedef = tree.flatten((args, kwargs))
+                key.append(treedef)
+        for x in leaves:
+            if type(x) is not Array:
+                return None, None, None
+            v = x._v
+            key.append(Aval(v.shape, v.dtype) if type(v) is np.ndarray else v.aval)
+            tag = x._tag
+            if tag is not None:
+                key.append(tag_key(tag))
+        signature = tuple(key)
+        return self._direct.get(signature), leaves, signature
 
     def _split_static(self, args: tuple, kwargs: dict[str, Any]):
         static_nums = {i % len(args) for i in self.static_nums if -len(args) <= i < len(args)}
@@ -256,6 +336,7 @@ class Jitted:
     def clear_cache(self) -> None:
         """Forget all traces and programs."""
         self._traces.clear()
+        self._direct.clear()
 
     def _cache_size(self) -> int:
         return sum(map(len, self._traces.values()))

@@ -8,15 +8,24 @@ import numpy as np
 
 
 class Aval:
-    """Shape and dtype of a value. Weak types live in the user's handle, never here."""
+    """Shape and dtype of a value. Weak types live in the user's handle, never here.
 
-    __slots__ = ("_hash", "dtype", "shape")
-    weak_type = False  # jaxlib reads it from the avals of its buffers
+    There is one object for each shape and dtype, so that comparing and hashing cost nothing.
+    """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
-        self.shape = shape
-        self.dtype = dtype
-        self._hash = None
+    __slots__ = ("dtype", "shape")
+
+    weak_type = False
+    """What jaxlib asks of the abstract value of its buffers."""
+
+    def __new__(cls, shape: tuple[int, ...], dtype: np.dtype):
+        self = _interned.get((shape, dtype))
+        if self is None:
+            self = object.__new__(cls)
+            self.shape = shape
+            self.dtype = dtype
+            self = _interned.setdefault((shape, dtype), self)
+        return self
 
     @property
     def ndim(self) -> int:
@@ -31,25 +40,17 @@ class Aval:
         return self.size * self.dtype.itemsize
 
     def replace(self, shape: tuple[int, ...] | None = None, dtype: np.dtype | None = None) -> Aval:
-        return Aval(
-            self.shape if shape is None else tuple(shape), self.dtype if dtype is None else np.dtype(dtype)
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, Aval) and self.shape == other.shape and self.dtype == other.dtype
-        )
-
-    def __hash__(self) -> int:
-        if self._hash is None:
-            self._hash = hash((self.shape, self.dtype))
-        return self._hash
+        shape = self.shape if shape is None else tuple(shape)
+        return Aval(shape, self.dtype if dtype is None else np.dtype(dtype))
 
     def __reduce__(self):
         return Aval, (self.shape, self.dtype)
 
     def __repr__(self) -> str:
         return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
+
+
+_interned: dict[tuple[tuple[int, ...], np.dtype], Aval] = {}
 
 
 def aval_of(value) -> Aval:

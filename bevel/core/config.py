@@ -103,10 +103,15 @@ _values: dict[str, Any] = {name: _from_environment(name, s) for name, s in SETTI
 
 
 class _Local(threading.local):
+    """A thread's overrides, and what traces depend on as of some version of the process's settings."""
+
     def __init__(self):
         self.overrides: dict[str, Any] = {}
+        self.key: tuple | None = None
+        self.version = -1
 
 
+_version = 0
 _local = _Local()
 
 
@@ -137,12 +142,20 @@ def update(name: str, value: Any) -> None:
 
     >>> update("num_cpu_devices", 1)
     """
+    global _version
     _values[name] = _checked(name, value)
+    _version += 1
+
+
+TRACED = ("disable_jit", "default_matmul_precision", "numpy_dtype_promotion", "default_device")
 
 
 def trace_key() -> tuple:
-    """The settings a traced program depends on; part of every cache key of traces."""
-    return (get("default_matmul_precision"), get("numpy_dtype_promotion"))
+    """The settings a call of a traced program depends on (`TRACED`, in this order), remembered until one changes."""
+    if _local.key is None or _local.version != _version:
+        _local.version = _version
+        _local.key = tuple([get(name) for name in TRACED])
+    return _local.key
 
 
 class config:
@@ -163,10 +176,12 @@ class config:
     def __enter__(self) -> config:
         self._saved.append(_local.overrides)
         _local.overrides = {**_local.overrides, **self._new}
+        _local.key = None
         return self
 
     def __exit__(self, *exc) -> None:
         _local.overrides = self._saved.pop()
+        _local.key = None
 
     get = staticmethod(get)
     update = staticmethod(update)

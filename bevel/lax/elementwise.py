@@ -12,10 +12,10 @@ import bevel.ops as ops
 from bevel.core import dtypes
 from bevel.core.dtypes import bool_
 from bevel.core.errors import ShapeError
-from bevel.core.handle import WEAK, KeyTag, wrap
-from bevel.lax.operands import handle_value, one_dtype, require, scalar_index, strict
+from bevel.core.handle import KeyTag, wrap
+from bevel.lax.operands import handle_value, one_dtype, require, strict
 from bevel.numpy.arguments import cast, integer, number
-from bevel.numpy.convert import broadcast_value, promote
+from bevel.numpy.convert import promote
 
 
 class RoundingMethod(enum.Enum):
@@ -55,82 +55,259 @@ def _binary(name: str, op: Any, doc: str, example: str) -> Callable:
     return _named(binary, name, f"{doc}, elementwise.\n\n{rule}", example)
 
 
-abs = _unary("abs", ops.abs, "Absolute value; real for complex numbers", "-1.5 -> ?")
-acos = _unary("acos", ops.acos, "Inverse cosine", "1.0 -> ?")
-acosh = _unary("acosh", ops.acosh, "Inverse hyperbolic cosine", "1.0 -> ?")
-asin = _unary("asin", ops.asin, "Inverse sine", "0.0 -> ?")
-asinh = _unary("asinh", ops.asinh, "Inverse hyperbolic sine", "0.0 -> ?")
-atan = _unary("atan", ops.atan, "Inverse tangent", "0.0 -> ?")
-atanh = _unary("atanh", ops.atanh, "Inverse hyperbolic tangent", "0.0 -> ?")
-bessel_i0e = _unary("bessel_i0e", ops.bessel_i0e, "Modified Bessel function of order 0, times `exp(-abs(x))`", "0.0 -> ?")
-bessel_i1e = _unary("bessel_i1e", ops.bessel_i1e, "Modified Bessel function of order 1, times `exp(-abs(x))`", "0.0 -> ?")
-bitwise_not = _unary("bitwise_not", ops.not_, "All bits flipped, or `not` of bool", "5 -> ?")
-cbrt = _unary("cbrt", ops.cbrt, "Cube root", "8.0 -> ?")
-ceil = _unary("ceil", ops.ceil, "Smallest integer not below", "1.5 -> ?")
-clz = _unary("clz", ops.clz, "How many leading bits are zero", "1 -> ?")
-conj = _unary("conj", ops.conj, "Complex conjugate", "1j -> ?")
-cos = _unary("cos", ops.cos, "Cosine", "0.0 -> ?")
-cosh = _unary("cosh", ops.cosh, "Hyperbolic cosine", "0.0 -> ?")
-digamma = _unary("digamma", ops.digamma, "Derivative of `lgamma`", "1.0 -> ?")
-erf = _unary("erf", ops.erf, "Error function", "0.0 -> ?")
-erfc = _unary("erfc", ops.erfc, "1 - `erf`, exact for large arguments", "0.0 -> ?")
-erf_inv = _unary("erf_inv", ops.erf_inv, "Inverse of `erf`", "0.0 -> ?")
-exp = _unary("exp", ops.exp, "Exponential", "0.0 -> ?")
-exp2 = _unary("exp2", ops.exp2, "2 to the power", "3.0 -> ?")
-expm1 = _unary("expm1", ops.expm1, "`exp(x) - 1`, exact near 0", "0.0 -> ?")
-floor = _unary("floor", ops.floor, "Largest integer not above", "1.5 -> ?")
-imag = _unary("imag", ops.imag, "Imaginary part", "1j -> ?")
-is_finite = _unary("is_finite", ops.is_finite, "Neither infinite nor NaN, as bool", "1.0 -> ?")
-lgamma = _unary("lgamma", ops.lgamma, "Logarithm of the absolute gamma function", "1.0 -> ?")
-log = _unary("log", ops.log, "Natural logarithm", "1.0 -> ?")
-log1p = _unary("log1p", ops.log1p, "`log(1 + x)`, exact near 0", "0.0 -> ?")
-logistic = _unary("logistic", ops.logistic, "1 / (1 + exp(-x))", "0.0 -> ?")
-neg = _unary("neg", ops.neg, "Negative", "1.5 -> ?")
-population_count = _unary("population_count", ops.population_count, "How many bits are set", "5 -> ?")
-real = _unary("real", ops.real, "Real part", "1j -> ?")
-rsqrt = _unary("rsqrt", ops.rsqrt, "1 / sqrt(x)", "4.0 -> ?")
-sign = _unary("sign", ops.sign, "-1, 0 or 1; `x / abs(x)` for complex numbers", "-2.5 -> ?")
-sin = _unary("sin", ops.sin, "Sine", "0.0 -> ?")
-sinh = _unary("sinh", ops.sinh, "Hyperbolic sine", "0.0 -> ?")
-sqrt = _unary("sqrt", ops.sqrt, "Square root", "4.0 -> ?")
-square = _unary("square", ops.square, "x * x", "3.0 -> ?")
-tan = _unary("tan", ops.tan, "Tangent", "0.0 -> ?")
-tanh = _unary("tanh", ops.tanh, "Hyperbolic tangent", "0.0 -> ?")
+abs = _unary(
+    "abs",
+    ops.abs,
+    "Absolute value; real for complex numbers",
+    "-1.5 -> Array(1.5, dtype=float32, weak_type=True)",
+)
+acos = _unary("acos", ops.acos, "Inverse cosine", "1.0 -> Array(0., dtype=float32, weak_type=True)")
+acosh = _unary(
+    "acosh",
+    ops.acosh,
+    "Inverse hyperbolic cosine",
+    "1.0 -> Array(0., dtype=float32, weak_type=True)",
+)
+asin = _unary("asin", ops.asin, "Inverse sine", "0.0 -> Array(0., dtype=float32, weak_type=True)")
+asinh = _unary(
+    "asinh", ops.asinh, "Inverse hyperbolic sine", "0.0 -> Array(0., dtype=float32, weak_type=True)"
+)
+atan = _unary(
+    "atan", ops.atan, "Inverse tangent", "0.0 -> Array(0., dtype=float32, weak_type=True)"
+)
+atanh = _unary(
+    "atanh",
+    ops.atanh,
+    "Inverse hyperbolic tangent",
+    "0.0 -> Array(0., dtype=float32, weak_type=True)",
+)
+bessel_i0e = _unary(
+    "bessel_i0e",
+    ops.bessel_i0e,
+    "Modified Bessel function of order 0, times `exp(-abs(x))`",
+    "0.0 -> Array(1., dtype=float32, weak_type=True)",
+)
+bessel_i1e = _unary(
+    "bessel_i1e",
+    ops.bessel_i1e,
+    "Modified Bessel function of order 1, times `exp(-abs(x))`",
+    "0.0 -> Array(0., dtype=float32, weak_type=True)",
+)
+bitwise_not = _unary(
+    "bitwise_not",
+    ops.not_,
+    "All bits flipped, or `not` of bool",
+    "5 -> Array(-6, dtype=int32, weak_type=True)",
+)
+cbrt = _unary("cbrt", ops.cbrt, "Cube root", "8.0 -> Array(2., dtype=float32, weak_type=True)")
+ceil = _unary(
+    "ceil",
+    ops.ceil,
+    "Smallest integer not below",
+    "1.5 -> Array(2., dtype=float32, weak_type=True)",
+)
+clz = _unary(
+    "clz", ops.clz, "How many leading bits are zero", "1 -> Array(31, dtype=int32, weak_type=True)"
+)
+conj = _unary(
+    "conj", ops.conj, "Complex conjugate", "1j -> Array(0.-1.j, dtype=complex64, weak_type=True)"
+)
+cos = _unary("cos", ops.cos, "Cosine", "0.0 -> Array(1., dtype=float32, weak_type=True)")
+cosh = _unary(
+    "cosh", ops.cosh, "Hyperbolic cosine", "0.0 -> Array(1., dtype=float32, weak_type=True)"
+)
+digamma = _unary(
+    "digamma",
+    ops.digamma,
+    "Derivative of `lgamma`",
+    "1.0 -> Array(-0.5772157, dtype=float32, weak_type=True)",
+)
+erf = _unary("erf", ops.erf, "Error function", "0.0 -> Array(0., dtype=float32, weak_type=True)")
+erfc = _unary(
+    "erfc",
+    ops.erfc,
+    "1 - `erf`, exact for large arguments",
+    "0.0 -> Array(1., dtype=float32, weak_type=True)",
+)
+erf_inv = _unary(
+    "erf_inv", ops.erf_inv, "Inverse of `erf`", "0.0 -> Array(0., dtype=float32, weak_type=True)"
+)
+exp = _unary("exp", ops.exp, "Exponential", "0.0 -> Array(1., dtype=float32, weak_type=True)")
+exp2 = _unary("exp2", ops.exp2, "2 to the power", "3.0 -> Array(8., dtype=float32, weak_type=True)")
+expm1 = _unary(
+    "expm1",
+    ops.expm1,
+    "`exp(x) - 1`, exact near 0",
+    "0.0 -> Array(0., dtype=float32, weak_type=True)",
+)
+floor = _unary(
+    "floor",
+    ops.floor,
+    "Largest integer not above",
+    "1.5 -> Array(1., dtype=float32, weak_type=True)",
+)
+imag = _unary("imag", ops.imag, "Imaginary part", "1j -> Array(1., dtype=float32, weak_type=True)")
+is_finite = _unary(
+    "is_finite",
+    ops.is_finite,
+    "Neither infinite nor NaN, as bool",
+    "1.0 -> Array(True, dtype=bool)",
+)
+lgamma = _unary(
+    "lgamma",
+    ops.lgamma,
+    "Logarithm of the absolute gamma function",
+    "1.0 -> Array(0., dtype=float32, weak_type=True)",
+)
+log = _unary("log", ops.log, "Natural logarithm", "1.0 -> Array(0., dtype=float32, weak_type=True)")
+log1p = _unary(
+    "log1p",
+    ops.log1p,
+    "`log(1 + x)`, exact near 0",
+    "0.0 -> Array(0., dtype=float32, weak_type=True)",
+)
+logistic = _unary(
+    "logistic",
+    ops.logistic,
+    "1 / (1 + exp(-x))",
+    "0.0 -> Array(0.5, dtype=float32, weak_type=True)",
+)
+neg = _unary("neg", ops.neg, "Negative", "1.5 -> Array(-1.5, dtype=float32, weak_type=True)")
+population_count = _unary(
+    "population_count",
+    ops.population_count,
+    "How many bits are set",
+    "5 -> Array(2, dtype=int32, weak_type=True)",
+)
+real = _unary("real", ops.real, "Real part", "1j -> Array(0., dtype=float32, weak_type=True)")
+rsqrt = _unary(
+    "rsqrt", ops.rsqrt, "1 / sqrt(x)", "4.0 -> Array(0.5, dtype=float32, weak_type=True)"
+)
+sign = _unary(
+    "sign",
+    ops.sign,
+    "-1, 0 or 1; `x / abs(x)` for complex numbers",
+    "-2.5 -> Array(-1., dtype=float32, weak_type=True)",
+)
+sin = _unary("sin", ops.sin, "Sine", "0.0 -> Array(0., dtype=float32, weak_type=True)")
+sinh = _unary(
+    "sinh", ops.sinh, "Hyperbolic sine", "0.0 -> Array(0., dtype=float32, weak_type=True)"
+)
+sqrt = _unary("sqrt", ops.sqrt, "Square root", "4.0 -> Array(2., dtype=float32, weak_type=True)")
+square = _unary("square", ops.square, "x * x", "3.0 -> Array(9., dtype=float32, weak_type=True)")
+tan = _unary("tan", ops.tan, "Tangent", "0.0 -> Array(0., dtype=float32, weak_type=True)")
+tanh = _unary(
+    "tanh", ops.tanh, "Hyperbolic tangent", "0.0 -> Array(0., dtype=float32, weak_type=True)"
+)
 
-add = _binary("add", ops.add, "Sum", "1.0, 2.0 -> ?")
-sub = _binary("sub", ops.sub, "Difference", "1.0, 2.0 -> ?")
-mul = _binary("mul", ops.mul, "Product", "3.0, 2.0 -> ?")
-div = _binary("div", ops.div, "Quotient; of integers, rounded towards 0", "7, 2 -> ?")
-rem = _binary("rem", ops.rem, "Remainder, with the sign of x", "-7, 2 -> ?")
-max = _binary("max", ops.max, "The larger", "1.0, 2.0 -> ?")
-min = _binary("min", ops.min, "The smaller", "1.0, 2.0 -> ?")
-atan2 = _binary("atan2", ops.atan2, "Angle of the point (y, x), from -pi to pi; x here is its y", "0.0, 1.0 -> ?")
-nextafter = _binary("nextafter", ops.nextafter, "The next number after x towards y", "0.0, 0.0 -> ?")
-complex = _binary("complex", ops.complex, "x + 1j * y", "1.0, 2.0 -> ?")
-bitwise_and = _binary("bitwise_and", ops.and_, "Bits set in both", "6, 3 -> ?")
-bitwise_or = _binary("bitwise_or", ops.or_, "Bits set in either", "6, 3 -> ?")
-bitwise_xor = _binary("bitwise_xor", ops.xor, "Bits set in exactly one", "6, 3 -> ?")
-shift_left = _binary("shift_left", ops.shift_left, "x shifted left by y bits; 0 from the width on", "1, 3 -> ?")
-shift_right_arithmetic = _binary("shift_right_arithmetic", ops.shift_right_arithmetic, "x shifted right by y bits, the sign kept", "-8, 1 -> ?")
-shift_right_logical = _binary("shift_right_logical", ops.shift_right_logical, "x shifted right by y bits, zeros coming in", "8, 1 -> ?")
-igamma = _binary("igamma", ops.igamma, "Regularized lower incomplete gamma function P(a, x)", "1.0, 0.0 -> ?")
-igammac = _binary("igammac", ops.igammac, "Regularized upper incomplete gamma function Q(a, x)", "1.0, 0.0 -> ?")
-polygamma = _binary("polygamma", ops.polygamma, "Derivative of order m of `digamma`", "0.0, 1.0 -> ?")
-zeta = _binary("zeta", ops.zeta, "Hurwitz zeta function", "2.0, 1.0 -> ?")
-random_gamma_grad = _binary("random_gamma_grad", ops.random_gamma_grad, "Derivative of a gamma draw x by its shape a", "1.0, 1.0 -> ?")
-eq = _binary("eq", ops.eq, "x == y", "1, 1 -> ?")
-ne = _binary("ne", ops.ne, "x != y", "1, 1 -> ?")
-lt = _binary("lt", ops.lt, "x < y", "1, 2 -> ?")
-le = _binary("le", ops.le, "x <= y", "1, 2 -> ?")
-gt = _binary("gt", ops.gt, "x > y", "1, 2 -> ?")
-ge = _binary("ge", ops.ge, "x >= y", "1, 2 -> ?")
+add = _binary("add", ops.add, "Sum", "1.0, 2.0 -> Array(3., dtype=float32, weak_type=True)")
+sub = _binary("sub", ops.sub, "Difference", "1.0, 2.0 -> Array(-1., dtype=float32, weak_type=True)")
+mul = _binary("mul", ops.mul, "Product", "3.0, 2.0 -> Array(6., dtype=float32, weak_type=True)")
+div = _binary(
+    "div",
+    ops.div,
+    "Quotient; of integers, rounded towards 0",
+    "7, 2 -> Array(3, dtype=int32, weak_type=True)",
+)
+rem = _binary(
+    "rem",
+    ops.rem,
+    "Remainder, with the sign of x",
+    "-7, 2 -> Array(-1, dtype=int32, weak_type=True)",
+)
+max = _binary("max", ops.max, "The larger", "1.0, 2.0 -> Array(2., dtype=float32, weak_type=True)")
+min = _binary("min", ops.min, "The smaller", "1.0, 2.0 -> Array(1., dtype=float32, weak_type=True)")
+atan2 = _binary(
+    "atan2",
+    ops.atan2,
+    "Angle of the point (y, x), from -pi to pi; x here is its y",
+    "0.0, 1.0 -> Array(0., dtype=float32, weak_type=True)",
+)
+nextafter = _binary(
+    "nextafter",
+    ops.nextafter,
+    "The next number after x towards y",
+    "0.0, 0.0 -> Array(0., dtype=float32, weak_type=True)",
+)
+complex = _binary(
+    "complex",
+    ops.complex,
+    "x + 1j * y",
+    "1.0, 2.0 -> Array(1.+2.j, dtype=complex64, weak_type=True)",
+)
+bitwise_and = _binary(
+    "bitwise_and", ops.and_, "Bits set in both", "6, 3 -> Array(2, dtype=int32, weak_type=True)"
+)
+bitwise_or = _binary(
+    "bitwise_or", ops.or_, "Bits set in either", "6, 3 -> Array(7, dtype=int32, weak_type=True)"
+)
+bitwise_xor = _binary(
+    "bitwise_xor",
+    ops.xor,
+    "Bits set in exactly one",
+    "6, 3 -> Array(5, dtype=int32, weak_type=True)",
+)
+shift_left = _binary(
+    "shift_left",
+    ops.shift_left,
+    "x shifted left by y bits; 0 from the width on",
+    "1, 3 -> Array(8, dtype=int32, weak_type=True)",
+)
+shift_right_arithmetic = _binary(
+    "shift_right_arithmetic",
+    ops.shift_right_arithmetic,
+    "x shifted right by y bits, the sign kept",
+    "-8, 1 -> Array(-4, dtype=int32, weak_type=True)",
+)
+shift_right_logical = _binary(
+    "shift_right_logical",
+    ops.shift_right_logical,
+    "x shifted right by y bits, zeros coming in",
+    "8, 1 -> Array(4, dtype=int32, weak_type=True)",
+)
+igamma = _binary(
+    "igamma",
+    ops.igamma,
+    "Regularized lower incomplete gamma function P(a, x)",
+    "1.0, 0.0 -> Array(0., dtype=float32, weak_type=True)",
+)
+igammac = _binary(
+    "igammac",
+    ops.igammac,
+    "Regularized upper incomplete gamma function Q(a, x)",
+    "1.0, 0.0 -> Array(1., dtype=float32, weak_type=True)",
+)
+polygamma = _binary(
+    "polygamma",
+    ops.polygamma,
+    "Derivative of order m of `digamma`",
+    "0.0, 1.0 -> Array(-0.5772157, dtype=float32, weak_type=True)",
+)
+zeta = _binary(
+    "zeta",
+    ops.zeta,
+    "Hurwitz zeta function",
+    "2.0, 1.0 -> Array(1.644934, dtype=float32, weak_type=True)",
+)
+random_gamma_grad = _binary(
+    "random_gamma_grad",
+    ops.random_gamma_grad,
+    "Derivative of a gamma draw x by its shape a",
+    "1.0, 1.0 -> Array(1.173563, dtype=float32, weak_type=True)",
+)
+eq = _binary("eq", ops.eq, "x == y", "1, 1 -> Array(True, dtype=bool)")
+ne = _binary("ne", ops.ne, "x != y", "1, 1 -> Array(False, dtype=bool)")
+lt = _binary("lt", ops.lt, "x < y", "1, 2 -> Array(True, dtype=bool)")
+le = _binary("le", ops.le, "x <= y", "1, 2 -> Array(True, dtype=bool)")
+gt = _binary("gt", ops.gt, "x > y", "1, 2 -> Array(False, dtype=bool)")
+ge = _binary("ge", ops.ge, "x >= y", "1, 2 -> Array(False, dtype=bool)")
 
 
 def reciprocal(x: Any) -> Any:
     """1 / x, elementwise.
 
     >>> lax.reciprocal(4.0)
-    Array(0.25, dtype=float32)
+    Array(0.25, dtype=float32, weak_type=True)
     """
     (v,), tag = strict("reciprocal", x)
     return wrap(ops.div(ops.full_like(v, 1), v), tag)
@@ -139,8 +316,8 @@ def reciprocal(x: Any) -> Any:
 def round(x: Any, rounding_method: RoundingMethod | str = RoundingMethod.AWAY_FROM_ZERO) -> Any:
     """The nearest integer, elementwise; halves go away from zero, or to the even one.
 
-    >>> lax.round(2.5), lax.round(2.5, lax.RoundingMethod.TO_NEAREST_EVEN)
-    (Array(3., dtype=float32), Array(2., dtype=float32))
+    >>> lax.round(2.5, lax.RoundingMethod.TO_NEAREST_EVEN)
+    Array(2., dtype=float32, weak_type=True)
     """
     (v,), tag = strict("round", x)
     return wrap(ops.round(v, method=RoundingMethod(rounding_method).value), tag)
@@ -150,7 +327,7 @@ def pow(x: Any, y: Any) -> Any:
     """x to the power y, elementwise; y has the dtype of x, or is an integer.
 
     >>> lax.pow(3.0, 2)
-    Array(9., dtype=float32)
+    Array(9., dtype=float32, weak_type=True)
     """
     if type(y) is int:
         return integer_pow(x, y)
@@ -166,7 +343,7 @@ def integer_pow(x: Any, y: int) -> Any:
     """x to a power known in Python, by repeated products.
 
     >>> lax.integer_pow(2.0, 3)
-    Array(8., dtype=float32)
+    Array(8., dtype=float32, weak_type=True)
     """
     (v,), tag = strict("integer_pow", x)
     return wrap(ops.integer_pow(v, y=integer("integer_pow", "y", y)), tag)
@@ -176,7 +353,7 @@ def betainc(a: Any, b: Any, x: Any) -> Any:
     """Regularized incomplete beta function, elementwise.
 
     >>> lax.betainc(1.0, 1.0, 0.5)
-    Array(0.5, dtype=float32)
+    Array(0.5, dtype=float32, weak_type=True)
     """
     values, tag = strict("betainc", a, b, x)
     return wrap(ops.regularized_incomplete_beta(*values), tag)
@@ -189,7 +366,7 @@ def clamp(min: Any, x: Any, max: Any) -> Any:
     """x, but at least `min` and at most `max`, elementwise; NaN stays.
 
     >>> lax.clamp(0.0, 1.5, 1.0)
-    Array(1., dtype=float32)
+    Array(1., dtype=float32, weak_type=True)
     """
     values, tag = strict("clamp", min, x, max)
     return wrap(ops.clamp(*values), tag)
@@ -199,7 +376,7 @@ def select(pred: Any, on_true: Any, on_false: Any) -> Any:
     """`on_true` where `pred` holds, `on_false` elsewhere; the three have one shape, or `pred` has no axes.
 
     >>> lax.select(True, 1.0, 2.0)
-    Array(1., dtype=float32)
+    Array(1., dtype=float32, weak_type=True)
     """
     mask = number("select", pred)
     require("select", mask, "b", "a bool pred")
@@ -212,7 +389,7 @@ def select_n(which: Any, *cases: Any) -> Any:
     The cases have one dtype and shape; `which` has their shape, or no axes.
 
     >>> lax.select_n(2, 1.0, 2.0, 3.0)
-    Array(3., dtype=float32)
+    Array(3., dtype=float32, weak_type=True)
     """
     index = number("select_n", which)
     require("select_n", index, "bi", "a bool or int32 which")
@@ -221,7 +398,10 @@ def select_n(which: Any, *cases: Any) -> Any:
     keys = [h for h in [handle_value(c)[0] for c in cases] if type(h._tag) is KeyTag]
     values, tag = promote(*cases) if keys else one_dtype("select_n", cases)
     shapes = {tuple(v.shape) for v in values}
-    if len(shapes) > 1 or tuple(index.shape) not in ((), tuple(values[0].shape[: len(index.shape)])):
+    if len(shapes) > 1 or tuple(index.shape) not in (
+        (),
+        tuple(values[0].shape[: len(index.shape)]),
+    ):
         raise ShapeError(
             f"lax.select_n: which has shape {tuple(index.shape)} and the cases {sorted(shapes)}; the cases "
             "need one shape, which that shape or none. bnp.where and bnp.select broadcast."
@@ -251,7 +431,9 @@ def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
     >>> lax.bitcast_convert_type(1.0, bnp.int32)
     Array(1065353216, dtype=int32)
     """
-    return wrap(ops.bitcast(number("bitcast_convert_type", operand), dtype=dtypes.as_dtype(new_dtype)))
+    return wrap(
+        ops.bitcast(number("bitcast_convert_type", operand), dtype=dtypes.as_dtype(new_dtype))
+    )
 
 
 def reduce_precision(operand: Any, exponent_bits: int, mantissa_bits: int) -> Any:

@@ -13,11 +13,11 @@ import bevel.ops as ops
 from bevel.core import dtypes, tree
 from bevel.core.dtypes import as_dtype, int32
 from bevel.core.errors import ShapeError
-from bevel.core.handle import WEAK, Handle, KeyTag, fresh_tag, logical_shape, wrap
+from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.lax.operands import one_dtype, scalar_index
 from bevel.numpy import manipulation
-from bevel.numpy.arguments import axes_of, axis_of, cast, integer, number, resolve_shape, size_of
+from bevel.numpy.arguments import axes_of, axis_of, cast, integer, resolve_shape, size_of
 from bevel.numpy.convert import astype, enter, promote
 from bevel.numpy.moves import cut, cut_axis, join, permute, reshape_to, reverse, spread
 
@@ -33,7 +33,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     """An array of one number.
 
     >>> lax.full((2,), 3.0)
-    Array([3., 3.], dtype=float32)
+    Array([3., 3.], dtype=float32, weak_type=True)
     """
     x = enter(fill_value)
     if logical_shape(x) != ():
@@ -138,11 +138,10 @@ def collapse(operand: Any, start_dimension: int, stop_dimension: int | None = No
     shape = logical_shape(x)
     start, stop, _ = builtins.slice(start_dimension, stop_dimension).indices(len(shape))
     if start >= stop:
-        raise ValueError(f"lax.collapse: there is no axis from {start_dimension} to {stop_dimension} in {shape}")
+        raise ValueError(
+            f"lax.collapse: there is no axis from {start_dimension} to {stop_dimension} in {shape}"
+        )
     return reshape_to(x, (*shape[:start], math.prod(shape[start:stop]), *shape[stop:]))
-
-
-
 
 
 def broadcast(operand: Any, sizes: Sequence[int]) -> Any:
@@ -233,7 +232,9 @@ def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> list[Any]:
     axis = axis_of("split", axis, len(logical_shape(x)))
     ends = np.cumsum([0, *size_of("split", tuple(sizes))]).tolist()
     if ends[-1] != logical_shape(x)[axis]:
-        raise ShapeError(f"lax.split: sizes {tuple(sizes)} do not add up to the {logical_shape(x)[axis]} of axis {axis}")
+        raise ShapeError(
+            f"lax.split: sizes {tuple(sizes)} do not add up to the {logical_shape(x)[axis]} of axis {axis}"
+        )
     return [cut_axis(x, axis, i, j) for i, j in zip(ends, ends[1:], strict=False)]
 
 
@@ -307,7 +308,9 @@ def _starts(name: str, indices: Any, shape: tuple[int, ...], negative: bool) -> 
     if isinstance(indices, Handle | np.ndarray):
         indices = manipulation.unstack(indices)
     if len(indices) != len(shape):
-        raise ShapeError(f"lax.{name}: {len(indices)} start indices for shape {shape}; give one for each axis")
+        raise ShapeError(
+            f"lax.{name}: {len(indices)} start indices for shape {shape}; give one for each axis"
+        )
     return [_start(name, i, n, negative) for i, n in zip(indices, shape, strict=True)]
 
 
@@ -333,7 +336,11 @@ def _with_words(x: Handle, starts: list[Any]) -> list[Any]:
 
 
 def dynamic_slice(
-    operand: Any, start_indices: Any, slice_sizes: Sequence[int], *, allow_negative_indices: bool = True
+    operand: Any,
+    start_indices: Any,
+    slice_sizes: Sequence[int],
+    *,
+    allow_negative_indices: bool = True,
 ) -> Any:
     """A slice of fixed size at a computed place, moved so that it lies within the array.
 
@@ -357,7 +364,9 @@ def dynamic_update_slice(
     Array([0., 1., 1., 0.], dtype=float32)
     """
     x, new = enter(operand), enter(update)
-    starts = _starts("dynamic_update_slice", start_indices, logical_shape(x), allow_negative_indices)
+    starts = _starts(
+        "dynamic_update_slice", start_indices, logical_shape(x), allow_negative_indices
+    )
     if type(x._tag) is KeyTag or type(new._tag) is KeyTag:
         values, tag = promote(x, new)
     else:
@@ -370,7 +379,12 @@ def _at_axis(x: Handle, index: Any, axis: int) -> list[Any]:
 
 
 def dynamic_slice_in_dim(
-    operand: Any, start_index: Any, slice_size: int, axis: int = 0, *, allow_negative_indices: bool = True
+    operand: Any,
+    start_index: Any,
+    slice_size: int,
+    axis: int = 0,
+    *,
+    allow_negative_indices: bool = True,
 ) -> Any:
     """`dynamic_slice` along one axis.
 
@@ -386,7 +400,12 @@ def dynamic_slice_in_dim(
 
 
 def dynamic_index_in_dim(
-    operand: Any, index: Any, axis: int = 0, keepdims: bool = True, *, allow_negative_indices: bool = True
+    operand: Any,
+    index: Any,
+    axis: int = 0,
+    keepdims: bool = True,
+    *,
+    allow_negative_indices: bool = True,
 ) -> Any:
     """One slice at a computed place along an axis; `keepdims` keeps the axis, with size 1.
 
@@ -408,7 +427,9 @@ def dynamic_update_slice_in_dim(
     Array([0., 0., 1.], dtype=float32)
     """
     x = enter(operand)
-    starts = _at_axis(x, start_index, axis_of("dynamic_update_slice_in_dim", axis, len(logical_shape(x))))
+    starts = _at_axis(
+        x, start_index, axis_of("dynamic_update_slice_in_dim", axis, len(logical_shape(x)))
+    )
     return dynamic_update_slice(x, update, starts, allow_negative_indices=allow_negative_indices)
 
 
@@ -424,7 +445,9 @@ def dynamic_update_index_in_dim(
     axis = axis_of("dynamic_update_index_in_dim", axis, len(logical_shape(x)))
     if len(logical_shape(new)) != len(logical_shape(x)):
         new = expand_dims(new, (axis,))
-    return dynamic_update_slice_in_dim(x, new, index, axis, allow_negative_indices=allow_negative_indices)
+    return dynamic_update_slice_in_dim(
+        x, new, index, axis, allow_negative_indices=allow_negative_indices
+    )
 
 
 # -- what only the compiler sees -----------------------------------------------------------------
@@ -434,7 +457,7 @@ def stop_gradient(x: Any) -> Any:
     """Every array of a tree as it is, but a constant to differentiation.
 
     >>> bv.grad(lambda x: x * lax.stop_gradient(x))(3.0)
-    Array(3., dtype=float32)
+    Array(3., dtype=float32, weak_type=True)
     """
 
     def stop(leaf: Any) -> Any:
@@ -449,7 +472,7 @@ def optimization_barrier(operand: Any, /) -> Any:
     """Every array of a tree as it is; the compiler moves no work across, and merges nothing with what is before.
 
     >>> lax.optimization_barrier((1.0, 2.0))[1]
-    Array(2., dtype=float32)
+    Array(2., dtype=float32, weak_type=True)
     """
     leaves, structure = tree.flatten(operand)
     handles = [enter(leaf) for leaf in leaves]

@@ -113,7 +113,7 @@ class Module:
             if not any(p(path, module) for p in predicates):
                 continue
             for name, value in attributes.items():
-                if hasattr(module, name):
+                if name in vars(module) or hasattr(type(module), name):
                     setattr(module, name, value)
                     missing.discard(name)
         if missing and raise_if_not_found:

@@ -2,6 +2,7 @@
 
 from numpy import get_printoptions, printoptions, set_printoptions
 
+from bevel.numpy import fft, linalg
 from bevel.numpy.array import Array
 from bevel.numpy.array import Array as ndarray
 from bevel.numpy.creation import (
@@ -33,6 +34,10 @@ from bevel.numpy.creation import (
     vander,
     zeros,
     zeros_like,
+)
+from bevel.numpy.einsum import (
+    einsum,
+    einsum_path,
 )
 from bevel.numpy.elementwise import (
     abs,
@@ -123,6 +128,20 @@ from bevel.numpy.grids import (
     triu_indices_from,
     unravel_index,
 )
+from bevel.numpy.histograms import (
+    histogram,
+    histogram2d,
+    histogram_bin_edges,
+    histogramdd,
+)
+from bevel.numpy.io import (
+    fromfile,
+    fromstring,
+    load,
+    save,
+    savez,
+    savez_compressed,
+)
 from bevel.numpy.logic import (
     bitwise_and,
     bitwise_count,
@@ -145,6 +164,58 @@ from bevel.numpy.logic import (
     logical_xor,
     not_equal,
     right_shift,
+)
+from bevel.numpy.manipulation import (
+    append,
+    array_split,
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
+    block,
+    broadcast_arrays,
+    broadcast_shapes,
+    broadcast_to,
+    column_stack,
+    concat,
+    concatenate,
+    dsplit,
+    dstack,
+    expand_dims,
+    flip,
+    fliplr,
+    flipud,
+    hsplit,
+    hstack,
+    matrix_transpose,
+    moveaxis,
+    permute_dims,
+    ravel,
+    reshape,
+    roll,
+    rollaxis,
+    rot90,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    tile,
+    transpose,
+    unstack,
+    vsplit,
+    vstack,
+)
+from bevel.numpy.nan_reductions import (
+    nanargmax,
+    nanargmin,
+    nancumprod,
+    nancumsum,
+    nanmax,
+    nanmean,
+    nanmin,
+    nanprod,
+    nanstd,
+    nansum,
+    nanvar,
 )
 from bevel.numpy.numerics import (
     allclose,
@@ -181,6 +252,48 @@ from bevel.numpy.numerics import (
     round,
     spacing,
     trunc,
+)
+from bevel.numpy.products import (
+    cross,
+    dot,
+    inner,
+    kron,
+    matmul,
+    matvec,
+    outer,
+    tensordot,
+    trace,
+    vdot,
+    vecdot,
+    vecmat,
+)
+from bevel.numpy.reductions import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    count_nonzero,
+    cumprod,
+    cumsum,
+    cumulative_prod,
+    cumulative_sum,
+    max,
+    mean,
+    min,
+    prod,
+    ptp,
+    std,
+    sum,
+    var,
+)
+from bevel.numpy.resizing import (
+    delete,
+    insert,
+    repeat,
+    resize,
+    trim_zeros,
 )
 from bevel.numpy.scalars import (
     KeyDtype,
@@ -242,4 +355,55 @@ from bevel.numpy.scalars import (
 )
 from bevel.numpy.scalars import (
     bool_ as bool,
+)
+from bevel.numpy.selection import (
+    argwhere,
+    choose,
+    compress,
+    diagonal,
+    extract,
+    fill_diagonal,
+    flatnonzero,
+    nonzero,
+    place,
+    put,
+    put_along_axis,
+    select,
+    take,
+    take_along_axis,
+    where,
+)
+from bevel.numpy.sets import (
+    intersect1d,
+    isin,
+    setdiff1d,
+    setxor1d,
+    union1d,
+    unique,
+    unique_all,
+    unique_counts,
+    unique_inverse,
+    unique_values,
+)
+from bevel.numpy.sorting import (
+    argpartition,
+    argsort,
+    bincount,
+    digitize,
+    lexsort,
+    partition,
+    searchsorted,
+    sort,
+    sort_complex,
+)
+from bevel.numpy.statistics import (
+    average,
+    corrcoef,
+    cov,
+    median,
+    nanmedian,
+    nanpercentile,
+    nanquantile,
+    percentile,
+    quantile,
 )

@@ -302,8 +302,8 @@ class Array(Handle):
 
     def __hash__(self) -> int:
         raise TypeError(
-            f"an Array ({conversion.spec(self)}) is unhashable: `==` compares elements, so it cannot be a key of a dict "
-            "or set, nor a static argument.\n"
+            f"an Array ({conversion.spec(self)}) is unhashable: `==` compares elements, so it cannot "
+            "be a key of a dict or set, nor a static argument.\n"
             "Write instead: x.tobytes() or x.item() as the key; id(x) to tell objects apart."
         )
 
@@ -327,8 +327,7 @@ class Array(Handle):
     def __contains__(self, x: Any) -> builtins.bool:
         return builtins.bool(reductions.any(logic.equal(self, x)))
 
-    def __getitem__(self, index: Any) -> Array:
-        return indexing.getitem(self, index)
+    __getitem__ = indexing.getitem
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
@@ -356,7 +355,7 @@ class Array(Handle):
     __rdivmod__ = operator(elementwise.divmod, reflected=True)
     __pow__ = _power
     __rpow__ = operator(elementwise.power, reflected=True)
-    __matmul__ = operator(products.matmul)
+    __matmul__ = operator(products.matmul, ops.dot_general, FAST_FLOAT, np.matmul)
     __rmatmul__ = operator(products.matmul, reflected=True)
     __and__ = __rand__ = operator(logic.bitwise_and, ops.and_, logic.FAST_BITS)
     __or__ = __ror__ = operator(logic.bitwise_or, ops.or_, logic.FAST_BITS)
@@ -365,12 +364,12 @@ class Array(Handle):
     __rlshift__ = operator(logic.left_shift, reflected=True)
     __rshift__ = operator(logic.right_shift)
     __rrshift__ = operator(logic.right_shift, reflected=True)
-    __eq__ = operator(logic.equal, ops.eq, logic.FAST_COMPARE)
-    __ne__ = operator(logic.not_equal, ops.ne, logic.FAST_COMPARE)
-    __lt__ = operator(logic.less, ops.lt, logic.FAST_COMPARE)
-    __le__ = operator(logic.less_equal, ops.le, logic.FAST_COMPARE)
-    __gt__ = operator(logic.greater, ops.gt, logic.FAST_COMPARE)
-    __ge__ = operator(logic.greater_equal, ops.ge, logic.FAST_COMPARE)
+    __eq__ = operator(logic.equal, ops.eq, logic.FAST_COMPARE, tagged=False)
+    __ne__ = operator(logic.not_equal, ops.ne, logic.FAST_COMPARE, tagged=False)
+    __lt__ = operator(logic.less, ops.lt, logic.FAST_COMPARE, tagged=False)
+    __le__ = operator(logic.less_equal, ops.le, logic.FAST_COMPARE, tagged=False)
+    __gt__ = operator(logic.greater, ops.gt, logic.FAST_COMPARE, tagged=False)
+    __ge__ = operator(logic.greater_equal, ops.ge, logic.FAST_COMPARE, tagged=False)
     __neg__ = elementwise.negative
     __pos__ = elementwise.positive
     __abs__ = elementwise.absolute

@@ -16,7 +16,7 @@ import numpy as np
 
 from bevel.core import dtypes
 from bevel.core.dtypes import COMPLEX, INT, float32, float64
-from bevel.core.handle import Handle, wrap
+from bevel.core.handle import WEAK, Handle, wrap
 from bevel.core.interpreter import EAGER, quiet, state
 from bevel.core.op import Op
 from bevel.numpy.convert import is_array_like, numbers
@@ -40,6 +40,7 @@ _REFUSED = (TypeError, ValueError, OverflowError, RuntimeError)
 
 _new = Handle.__new__
 _ndarray = np.ndarray
+_asarray = np.asarray
 
 
 def _limit(op: Op) -> int:
@@ -58,16 +59,16 @@ def quick_unary(slow: Slow, op: Op, fast: Sequence[np.dtype], reference: np.ufun
     call, limit, known = _reference(op, reference), _limit(op), frozenset(fast)
 
     def unary(x, /):
-        if isinstance(x, Handle) and x._tag is None and state.current is EAGER:
-            v = x._v
-            if type(v) is _ndarray and v.dtype in known and v.size <= limit:
+        if isinstance(x, Handle) and state.current is EAGER:
+            v, tag = x._v, x._tag
+            if type(v) is _ndarray and v.dtype in known and v.size <= limit and (tag is None or tag is WEAK):
                 try:
                     out = quiet.run(call, v)
                 except _REFUSED:
                     return slow(x)
                 result = _new(type(x))
-                result._v = out if type(out) is _ndarray else np.asarray(out)
-                result._tag = None
+                result._v = out if type(out) is _ndarray else _asarray(out)
+                result._tag = tag
                 return result
         return slow(x)
 
@@ -75,24 +76,39 @@ def quick_unary(slow: Slow, op: Op, fast: Sequence[np.dtype], reference: np.ufun
 
 
 def quick_binary(
-    slow: Slow, op: Op, fast: Sequence[np.dtype], reference: np.ufunc | None = None, swap: bool = False
+    slow: Slow,
+    op: Op,
+    fast: Sequence[np.dtype],
+    reference: np.ufunc | None = None,
+    swap: bool = False,
+    tagged: bool = True,
 ) -> Slow:
-    """`slow(x1, x2)` with the short cut; with `swap` the operands of the reference change places."""
+    """`slow(x1, x2)` with the short cut.
+
+    With `swap` the operands of the reference change places; only if `tagged` can the result be weak.
+    """
     call, limit = _reference(op, reference), _limit(op)
     scalars_of = {d: _SCALARS[dtypes.kind(d)] for d in fast}
 
     def binary(x1, x2, /):
-        if isinstance(x1, Handle) and x1._tag is None and state.current is EAGER:
-            a = x1._v
-            if type(a) is _ndarray and a.size <= limit:
-                scalars = scalars_of.get(a.dtype)
+        if isinstance(x1, Handle) and state.current is EAGER:
+            a, tag = x1._v, x1._tag
+            if type(a) is _ndarray and a.size <= limit and (tag is None or tag is WEAK):
+                dtype = a.dtype
+                scalars = scalars_of.get(dtype)
                 if scalars is not None:
                     b = x2
                     if type(x2) in scalars:
                         quick = True
                     elif isinstance(x2, Handle):
-                        b = x2._v
-                        quick = x2._tag is None and type(b) is _ndarray and b.dtype is a.dtype and b.size <= limit
+                        b, other = x2._v, x2._tag
+                        quick = (
+                            type(b) is _ndarray
+                            and b.dtype is dtype
+                            and b.size <= limit
+                            and (other is None or other is WEAK)
+                        )
+                        tag = tag and other
                     else:
                         quick = False
                     if quick:
@@ -101,15 +117,12 @@ def quick_binary(
                         except _REFUSED:
                             return slow(x1, x2)
                         result = _new(type(x1))
-                        result._v = out if type(out) is _ndarray else np.asarray(out)
-                        result._tag = None
+                        result._v = out if type(out) is _ndarray else _asarray(out)
+                        result._tag = tag if tagged else None
                         return result
         return slow(x1, x2)
 
     return binary
-
-
-_documented: dict[str, dict[str, str]] = {}
 
 
 def named(fn: Slow, name: str, doc: str) -> Slow:
@@ -120,13 +133,7 @@ def named(fn: Slow, name: str, doc: str) -> Slow:
     fn.__name__ = fn.__qualname__ = name
     fn.__doc__ = doc
     fn.__module__ = module
-    _documented.setdefault(module, {})[name] = doc
     return fn
-
-
-def examples(module: str) -> dict[str, str]:
-    """The docstrings of a module's generated functions, for doctest, which does not find them by itself."""
-    return _documented[module]
 
 
 _INEXACT_RULE = "Integers and bools are computed in float32; other dtypes are kept."
@@ -190,6 +197,7 @@ def operator(
     fast: Sequence[np.dtype] = FAST_NUMBER,
     reference: np.ufunc | None = None,
     reflected: bool = False,
+    tagged: bool = True,
 ) -> Slow:
     """The method of a binary operator: other classes get their turn when `fn` does not know the operand."""
 
@@ -198,4 +206,4 @@ def operator(
             return NotImplemented
         return fn(other, self) if reflected else fn(self, other)
 
-    return slow if quick is None else quick_binary(slow, quick, fast, reference, swap=reflected)
+    return slow if quick is None else quick_binary(slow, quick, fast, reference, swap=reflected, tagged=tagged)

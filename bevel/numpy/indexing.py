@@ -27,6 +27,7 @@ from bevel.ops import GatherDims, ScatterDims
 
 Shape = tuple[int, ...]
 _EVERYTHING = slice(None)
+_new = Handle.__new__
 
 MODES = {
     "clip": "clip",
@@ -164,7 +165,7 @@ class Plan:
         self.axes: list[int] = []
         self.indices: list[Any] = []
         items, owners = _without_masks(items, shape)
-        arrays = [i for i, item in enumerate(items) if isinstance(item, np.ndarray | Tracer)]
+        arrays = any([self._needs_gather(i, a, check) for i, a in zip(items, owners, strict=True)])
         kept: list[int] = []  # sizes of the result's axes that do not come from indices
         layout: list[int] = []
         at = None  # where the indexed axes come in the result
@@ -176,7 +177,7 @@ class Plan:
             elif type(item) is slice:
                 kept.append(self._slice(axis, item))
                 layout.append(kept[-1])
-            elif arrays or isinstance(item, np.ndarray | Tracer):
+            elif arrays:
                 self._index(axis, item, check)
                 split = split or (last is not None and last != i - 1)
                 at, last = len(layout) if at is None else at, i
@@ -187,6 +188,12 @@ class Plan:
         self.place = sum([1 for i in items[: last or 0] if type(i) is slice]) if at else 0
         self.out = (*layout[:at], *self.batch, *layout[at:])
         self.plain = (*kept[: self.place], *self.batch, *kept[self.place :])
+
+    def _needs_gather(self, item: Any, axis: int, check: bool) -> bool:
+        """Whether an entry is no part of a static slice: an array, or a number whose mode must be heeded."""
+        if type(item) is int:
+            return not check and not -self.shape[axis] <= item < self.shape[axis]
+        return isinstance(item, np.ndarray | Tracer)
 
     def _slice(self, axis: int, item: slice) -> int:
         start, stop, step = item.indices(self.shape[axis])
@@ -348,7 +355,8 @@ def _places(mask: Any, axis: int, shape: Shape) -> list[np.ndarray]:
 
 def getitem(x: Handle, index: Any) -> Any:
     """`x[index]`."""
-    if type(x._tag) is KeyTag:
+    tag = x._tag
+    if type(tag) is KeyTag:
         return _key_item(x, index)
     if state.current is EAGER:
         value = x._v if type(x._v) is np.ndarray else known(x._v)
@@ -361,7 +369,10 @@ def getitem(x: Handle, index: Any) -> Any:
                     out = value[index]
                 except (IndexError, TypeError) as e:
                     raise _explained(e) from None
-                return wrap(out if type(out) is np.ndarray else np.asarray(out), x._tag)
+                result = _new(type(x))
+                result._v = out if type(out) is np.ndarray else np.asarray(out)
+                result._tag = tag
+                return result
     return wrap(_read(x._v, logical_entries(x, index)), x._tag)
 
 

@@ -21,7 +21,7 @@ from bevel.core.interpreter import EAGER, state
 from bevel.numpy.arguments import known
 from bevel.numpy.convert import enter, numbers, promote
 from bevel.numpy.elementwise import const, dtype_of, is_int, sign_bit
-from bevel.numpy.families import examples, named
+from bevel.numpy.families import named
 
 # -- rounding ------------------------------------------------------------------------------------
 
@@ -513,6 +513,3 @@ def i0(x: Any) -> Any:
     """
     (v,), tag = numbers("i0", (x,), inexact=True)
     return wrap(ops.mul(ops.exp(ops.abs(v)), ops.bessel_i0e(v)), tag)
-
-
-__test__ = examples(__name__)

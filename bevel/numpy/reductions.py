@@ -215,7 +215,7 @@ def any(
     """Whether some element along axes is nonzero; False for none.
 
     >>> bnp.any(bnp.array([[True, False], [False, False]]), axis=1)
-    Array([ True, False])
+    Array([ True, False], dtype=bool)
     """
     return _logical("any", ops.reduce_or, ops.or_, False, a, axis, out, keepdims, where)
 
@@ -226,7 +226,7 @@ def all(
     """Whether every element along axes is nonzero; True for none.
 
     >>> bnp.all(bnp.array([1, 2, 0]))
-    Array(False)
+    Array(False, dtype=bool)
     """
     return _logical("all", ops.reduce_and, ops.and_, True, a, axis, out, keepdims, where)
 

@@ -60,7 +60,7 @@ def where(
     With the condition alone, the indices where it holds: `nonzero(condition, size=..., fill_value=...)`.
 
     >>> bnp.where(bnp.arange(3) > 0, 1.0, -1.0)
-    Array([-1.,  1.,  1.], dtype=float32)
+    Array([-1.,  1.,  1.], dtype=float32, weak_type=True)
     """
     if x is None and y is None:
         return nonzero(condition, size=size, fill_value=fill_value)

@@ -585,9 +585,9 @@ def _saturate(x, dtype):
     info = np.iinfo(dtype)
     # Exactly the powers of two: the largest int itself may round up to one that does not fit.
     low, high = wide.dtype.type(info.min), wide.dtype.type(2.0 ** (info.bits - (info.min < 0)))
-    fits = (wide >= low) & (wide < high)
-    if fits.all():
+    if wide.size == 0 or (wide.min() >= low and wide.max() < high):  # False if there is a NaN
         return wide.astype(dtype)
+    fits = (wide >= low) & (wide < high)
     inside = np.where(fits, wide, 0).astype(dtype)
     limits = np.where(wide >= high, np.asarray(info.max, dtype), np.asarray(info.min, dtype))
     return np.where(fits | np.isnan(wide), inside, limits)

@@ -15,7 +15,7 @@ from bevel.core import dtypes
 from bevel.core.aval import Aval, aval_of
 from bevel.core.op import Op, Unsupported, is_undefined
 from bevel.ops.base import batch_broadcast, broadcast_in_dim, full_like, reshape, zeros, zeros_like
-from bevel.ops.elementwise import add, convert, div, eq, gt, mul, select, sub
+from bevel.ops.elementwise import add, convert, div, eq, mul, select, sub
 from bevel.ops.indexing import (
     GatherDims,
     ScatterDims,
@@ -383,7 +383,7 @@ def _scatter_transpose(ct, x, indices, updates, *, dims, **how):
     return ct_x, None, ct_updates
 
 
-scatter = _scatter_op("scatter", "set", _scatter_jvp, _scatter_transpose)
+scatter = _scatter_op("scatter", "set", _scatter_jvp, _scatter_transpose, dtypes.ALL + dtypes.FLOAT8)
 
 
 def _scatter_add_jvp(ctx, primals, tangents, **params):
@@ -401,21 +401,34 @@ def _scatter_add_transpose(ct, x, indices, updates, *, dims, **how):
 scatter_add = _scatter_op("scatter_add", "add", _scatter_add_jvp, _scatter_add_transpose)
 
 
-def _scatter_mul_jvp_updates(ctx, t, x, indices, updates, *, dims, **how):
-    """Each update's tangent times the operand and the other updates of its place.
+def _product_of_others(x, indices, updates, *, dims, **how):
+    """For each update, the operand times all other updates of its place.
 
-    Those are the product divided by the update; zeros are counted apart, so that one zero is exact.
+    That is the whole product divided by the update, but for zeros, which are left out of the product: with one
+    zero among the others their product is that zero times the rest, with more it is 0. Written so, gradients
+    and Hessians are exact; third derivatives at two zeros of one place are not.
     """
+
+    def back(values):
+        return _back(values, indices, updates.shape, dims, **how)
+
+    nothing = zeros_like(updates)
+    zero = eq(updates, nothing)
+    divisor = select(zero, full_like(updates, 1), updates)
+    rest = div(back(scatter_mul(x, indices, divisor, dims=dims, **how)), divisor)
+    vanishing = select(zero, updates, nothing)
+    others = sub(back(scatter_add(zeros_like(x), indices, vanishing, dims=dims, **how)), vanishing)
+    one = convert(zero, dtype=dtypes.int32)
+    count = sub(back(scatter_add(zeros(Aval(x.shape, dtypes.int32)), indices, one, dims=dims, **how)), one)
+    some = select(eq(count, full_like(count, 1)), mul(rest, others), nothing)
+    return select(eq(count, zeros_like(count)), rest, some)
+
+
+def _scatter_mul_jvp_updates(ctx, t, x, indices, updates, *, dims, **how):
     if how.get("unique_indices"):
         others = _back(x, indices, updates.shape, dims, **how)
     else:
-        zero = eq(updates, zeros_like(updates))
-        divisor = select(zero, full_like(updates, 1), updates)
-        product = _back(scatter_mul(x, indices, divisor, dims=dims, **how), indices, updates.shape, dims, **how)
-        zero = convert(zero, dtype=dtypes.int32)
-        count = scatter_add(zeros(Aval(x.shape, dtypes.int32)), indices, zero, dims=dims, **how)
-        count = sub(_back(count, indices, updates.shape, dims, **how), zero)
-        others = select(gt(count, zeros_like(count)), zeros_like(updates), div(product, divisor))
+        others = _product_of_others(x, indices, updates, dims=dims, **how)
     return scatter_add(zeros_like(x), indices, mul(t, others), dims=dims, **how)
 
 

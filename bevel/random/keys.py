@@ -7,8 +7,10 @@ numbers shows it, so a second consumption is reported with both lines (setting `
 
 from __future__ import annotations
 
+import functools
 import operator
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,16 +69,47 @@ def _not_a_key(name: str, key: Any) -> TypeError:
     )
 
 
-def consume(name: str, key: Any) -> Any:
-    """The words of one key, which is consumed by this call; a second time is reported."""
-    words = key_value(name, key)
+def _mark(name: str, tag: KeyTag) -> None:
+    """Note that a key is consumed here; report it if it was before."""
     mode = config.get("key_reuse")
-    if mode != "allow":
-        tag, here = key._tag, user_source()
-        before, tag.used = tag.used, here
-        if before is not None and not (before == here and state.current is not EAGER):
-            _report(mode, name, before, here)
-    return words
+    if mode == "allow":
+        return
+    here = user_source()
+    before, tag.used = tag.used, here
+    # A function that is traced again consumes the keys it closes over again, at the same line.
+    if before is not None and not (before == here and state.current is not EAGER):
+        _report(mode, name, before, here)
+
+
+def sampler(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The public form of a draw: takes a key and consumes it; `fn` gets the key's words."""
+    name = fn.__name__
+
+    @functools.wraps(fn)
+    def draw(*args, **kwargs):
+        if "key" in kwargs:
+            key = kwargs.pop("key")
+        elif args:
+            key, *args = args
+        else:
+            raise TypeError(
+                f"{name}: the key is missing.\n"
+                "Why: there is no hidden generator; every draw says which key it consumes.\n"
+                f"Write instead: random.{name}(random.key(0), ...), or key=random.key(0)"
+            )
+        words = key_value(name, key)
+        if "device" in kwargs:
+            raise TypeError(
+                f"{name}: there is no argument `device`.\n"
+                "Why: a draw is placed where every new array is.\n"
+                f"Write instead: with bv.default_device(device): random.{name}(...), or "
+                "bv.device_put(x, device)"
+            )
+        out = fn(words, *args, **kwargs)
+        _mark(name, key._tag)
+        return out
+
+    return draw
 
 
 def _report(mode: str, name: str, before: Source, here: Source | None) -> None:
@@ -232,6 +265,7 @@ def clone(key: Any) -> Any:
 # -- deriving ------------------------------------------------------------------------------------
 
 
+@sampler
 def split(key: Any, num: int | tuple[int, ...] = 2) -> Any:
     """New keys from a key, which is consumed.
 
@@ -250,7 +284,7 @@ def split(key: Any, num: int | tuple[int, ...] = 2) -> Any:
     >>> split(first, (2, 3)).shape
     (2, 3)
     """
-    return wrap(ops.split_key(consume("split", key), shape=size_of("split", num)), key._tag.fresh())
+    return wrap(ops.split_key(key, shape=size_of("split", num)), KeyTag())
 
 
 def fold_in(key: Any, data: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Floor 1: all that knows XLA. Only `bindings` imports jaxlib, and only when it is first needed."""

@@ -245,7 +245,7 @@ def _execute_counted(execute, kept: memory.KeptMemory, nbytes: int, buffers: Seq
 
 
 def _executor(loaded, callbacks: bool, platform: str):
-    """Return what runs a loaded program, with the book-keeping that this program needs and no more."""
+    """Return what runs a loaded program, with the book-keeping that it needs and no more."""
     execute = functools.partial(_execute_watched, loaded) if callbacks else loaded.execute_sharded
     if _kept is None or platform != "cpu":
         return execute

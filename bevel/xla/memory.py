@@ -1,9 +1,10 @@
 """Keeps the memory of large CPU results for the next ones, within a bound.
 
-XLA's CPU client takes the memory of each result from the C library, which by default maps large blocks
-anew and unmaps them when they die; the kernel then clears every page again, at a quarter of the speed
-of memory. Here glibc is told to keep them, and to give memory back when more is idle than the
-setting `cpu_memory_kept_bytes`. See docs/decisions/cpu-memory.md. Other C libraries are left alone.
+XLA's CPU client takes the memory of each result from the C library, which by default maps large
+blocks anew and unmaps them when they die; the kernel then clears every page again, at a quarter of
+the speed of memory. Here glibc is told to keep them, and to give memory back when more is idle than
+the setting `cpu_memory_kept_bytes`. See docs/decisions/cpu-memory.md. Other C libraries are left
+alone.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class KeptMemory:
         self._other = self._unused()[1]
 
     def _unused(self) -> tuple[int, int]:
-        """Return the bytes that malloc has free, and the resident bytes that it has not given out."""
+        """Return the bytes malloc has free, and the resident ones it has not given out."""
         info = self._info()
         with open("/proc/self/statm") as f:
             resident = int(f.read().split()[1]) * self._page

@@ -112,7 +112,7 @@ GATHERS = [
     *[taken(OUTSIDE, d, "fill", name="outside") for d in dtypes.ALL],
     *[taken(g, mode=m, grad=(0,), name=n) for n, g in INSIDE.items() for m in ("clip", "fill")],
     *[taken(g, mode="promise_in_bounds", grad=(0,), name=n) for n, g in INSIDE.items() if n in ("take", "windows")],
-    *[taken(g, mode=m, grad=(0,), name=n) for n, g in dict(out=OUTSIDE, far=FAR).items() for m in ("clip", "fill")],
+    *[taken(g, mode=m, grad=(0,), name=n, fill_value=3) for n, g in dict(out=OUTSIDE, far=FAR).items() for m in ("clip", "fill")],
     *[taken(ROWS, mode=m, indices=d.name, name=d.name) for d in dtypes.INT for m in ("clip", "fill")],
     taken(((300, 2), np.array([[-1], [100]], np.int8), *ROWS[2:3], (1, 2)), name="narrow"),
     taken(((2, 2), np.array([[2**64 - 1], [1]], np.uint64), *ROWS[2:3], (1, 2)), mode="fill", name="huge"),
@@ -151,7 +151,15 @@ MULS = [
         (np.array([2.0, 3.0], np.float32), np.zeros((3, 1), np.int32), np.array([0.0, 5.0, 4.0], np.float32)),
         dict(dims=ScatterDims((), (0,), (0,)), mode="clip"),
         grad=(0, 2),
+        second_order=False,  # a zero among several factors has an exact first derivative only
         name="one-zero",
+    ),
+    Sample(
+        scatter_mul,
+        (np.array([2.0, 3.0], np.float32), np.zeros((4, 1), np.int32), np.array([0.0, 5.0, 0.0, 4.0], np.float32)),
+        dict(dims=ScatterDims((), (0,), (0,)), mode="clip"),
+        grad=(0, 2),
+        name="two-zeros",
     ),
 ]
 

@@ -1,0 +1,406 @@
+"""Contractions, convolutions and Fourier transforms, with the names and argument orders of `jax.lax`."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import bevel.ops as ops
+from bevel.core import dtypes
+from bevel.core.errors import ShapeError
+from bevel.core.handle import wrap
+from bevel.lax.operands import one_dtype
+from bevel.lax.reductions import padtype_to_pads
+from bevel.numpy.arguments import integer, number
+from bevel.numpy.products import precision_of, preferred_of
+
+
+class Precision(enum.Enum):
+    """How exactly float32 products are computed where the device has a choice."""
+
+    DEFAULT = "default"
+    HIGH = "high"
+    HIGHEST = "highest"
+
+
+class FftType(enum.Enum):
+    """Kinds of Fourier transform; `fft` takes their lower-case names as well."""
+
+    FFT = "fft"
+    IFFT = "ifft"
+    RFFT = "rfft"
+    IRFFT = "irfft"
+
+
+class ConvDimensionNumbers(NamedTuple):
+    """Places of (batch, feature, *space) in the input and the result, and of (out, in, *space) in the kernel."""
+
+    lhs_spec: Sequence[int]
+    rhs_spec: Sequence[int]
+    out_spec: Sequence[int]
+
+
+# -- contractions --------------------------------------------------------------------------------
+
+
+def _ints(name: str, axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple([integer(name, "every axis", a) for a in axes])
+
+
+def dot_general(
+    lhs: Any,
+    rhs: Any,
+    dimension_numbers: Any,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
+    """Sum of products over pairs of axes: `((lhs axes, rhs axes), (lhs batch axes, rhs batch axes))`.
+
+    The result has the batch axes first, then the other axes of `lhs`, then those of `rhs`.
+
+    >>> lax.dot_general(bnp.ones((2, 3)), bnp.ones((4, 3)), (((1,), (1,)), ((), ()))).shape
+    (2, 4)
+    """
+    (x, y), tag = one_dtype("dot_general", (lhs, rhs))
+    contract, batch = (
+        tuple([_ints("dot_general", side) for side in pair]) for pair in dimension_numbers
+    )
+    out = ops.dot_general(
+        x,
+        y,
+        contract=contract,
+        batch=batch,
+        precision=precision_of(precision),
+        preferred=preferred_of(preferred_element_type),
+    )
+    return wrap(out, tag)
+
+
+def dot(
+    lhs: Any,
+    rhs: Any,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    *,
+    dimension_numbers: Any = None,
+) -> Any:
+    """Product of vectors and matrices; with `dimension_numbers`, `dot_general`.
+
+    >>> lax.dot(bnp.ones((2, 3)), bnp.ones(3))
+    Array([3., 3.], dtype=float32)
+    """
+    (x, y), _ = one_dtype("dot", (lhs, rhs))
+    if dimension_numbers is None:
+        ranks = len(x.shape), len(y.shape)
+        if not {*ranks} <= {1, 2} or x.shape[-1] != y.shape[0]:
+            raise ShapeError(
+                f"lax.dot: shapes {tuple(x.shape)} and {tuple(y.shape)} do not fit.\n"
+                "Why: it takes vectors and matrices, the last axis of the first as long as the first of the second.\n"
+                "Write instead: lax.dot_general, or bnp.matmul for stacks."
+            )
+        dimension_numbers = (((ranks[0] - 1,), (0,)), ((), ()))
+    return dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type)
+
+
+def batch_matmul(lhs: Any, rhs: Any, precision: Any = None) -> Any:
+    """Matrix products of two stacks of the same shape.
+
+    >>> lax.batch_matmul(bnp.ones((5, 2, 3)), bnp.ones((5, 3, 4))).shape
+    (5, 2, 4)
+    """
+    n = len(number("batch_matmul", lhs).shape)
+    if n < 2 or len(number("batch_matmul", rhs).shape) != n:
+        raise ShapeError("lax.batch_matmul: both stacks need the same number of axes, at least 2")
+    lead = tuple(range(n - 2))
+    return dot_general(lhs, rhs, (((n - 1,), (n - 2,)), (lead, lead)), precision)
+
+
+# -- convolutions --------------------------------------------------------------------------------
+
+
+def _spec(name: str, text: Any, letters: str, ndim: int) -> tuple[int, ...]:
+    """The axes (batch, feature, *space) or (out, in, *space) that a layout such as "NHWC" names."""
+    if not isinstance(text, str):
+        return _ints(name, text)
+    space = [c for c in text if c not in letters]
+    if len(text) != ndim or len(set(text)) != ndim or any(c not in text for c in letters):
+        raise ValueError(
+            f"{name}: layout {text!r} must name {letters[0]}, {letters[1]} and {ndim - 2} space axes once"
+        )
+    return (text.index(letters[0]), text.index(letters[1]), *[text.index(c) for c in space])
+
+
+def conv_dimension_numbers(
+    lhs_shape: Sequence[int], rhs_shape: Sequence[int], dimension_numbers: Any
+) -> Any:
+    """Layouts as a `ConvDimensionNumbers`: from None (batch or out first, then features), or three strings.
+
+    >>> lax.conv_dimension_numbers((1, 8, 8, 3), (3, 3, 3, 16), ("NHWC", "HWIO", "NHWC")).lhs_spec
+    (0, 3, 1, 2)
+    """
+    name, n = "conv_dimension_numbers", len(lhs_shape)
+    if len(rhs_shape) != n or n < 2:
+        raise ShapeError(
+            f"{name}: input {tuple(lhs_shape)} and kernel {tuple(rhs_shape)} need as many axes, at least 2"
+        )
+    if dimension_numbers is None:
+        return ConvDimensionNumbers(*[tuple(range(n))] * 3)
+    lhs, rhs, out = dimension_numbers
+    x, k, y = _spec(name, lhs, "NC", n), _spec(name, rhs, "OI", n), _spec(name, out, "NC", n)
+    if isinstance(lhs, str) and isinstance(rhs, str) and isinstance(out, str):
+        # Space axes are known by their letters; the order of the input's counts.
+        space = [c for c in lhs if c not in "NC"]
+        if set(space) != set(rhs) - set("OI") or set(space) != set(out) - set("NC"):
+            raise ValueError(
+                f"{name}: layouts {lhs!r}, {rhs!r}, {out!r} must name the same space axes"
+            )
+        k = (*k[:2], *[rhs.index(c) for c in space])
+        y = (*y[:2], *[out.index(c) for c in space])
+    return ConvDimensionNumbers(x, k, y)
+
+
+def _each(name: str, what: str, values: Any, n: int) -> tuple[int, ...]:
+    given = (1,) * n if values is None else _ints(name, values)
+    if len(given) != n:
+        raise ValueError(
+            f"lax.{name}: {what}={given} needs one entry for each of the {n} space axes"
+        )
+    return given
+
+
+def conv_general_dilated(
+    lhs: Any,
+    rhs: Any,
+    window_strides: Sequence[int] | None,
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
+    """Convolution (the kernel is not flipped) in any layout, with strides, padding, dilation and groups.
+
+    `padding` is "SAME", "SAME_LOWER", "VALID" or (low, high) for every space axis.
+
+    >>> x, k = bnp.ones((1, 8, 8, 3)), bnp.ones((3, 3, 3, 16))
+    >>> lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")).shape
+    (1, 4, 4, 16)
+    """
+    name = "conv_general_dilated"
+    (x, k), tag = one_dtype(name, (lhs, rhs))
+    dims = conv_dimension_numbers(tuple(x.shape), tuple(k.shape), dimension_numbers)
+    n = len(x.shape) - 2
+    strides = _each(name, "window_strides", window_strides, n)
+    lhs_dilation = _each(name, "lhs_dilation", lhs_dilation, n)
+    rhs_dilation = _each(name, "rhs_dilation", rhs_dilation, n)
+    if isinstance(padding, str):
+        sizes = [
+            _reach(x.shape[i], d) for i, d in zip(dims.lhs_spec[2:], lhs_dilation, strict=True)
+        ]
+        window = [
+            _reach(k.shape[i], d) for i, d in zip(dims.rhs_spec[2:], rhs_dilation, strict=True)
+        ]
+        padding = padtype_to_pads(sizes, window, strides, padding)
+    out = ops.conv_general_dilated(
+        x,
+        k,
+        strides=strides,
+        padding=tuple([_ints(name, p) for p in padding]),
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dims=ops.ConvDims(*[_ints(name, spec) for spec in dims]),
+        feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
+        precision=precision_of(precision),
+        preferred=preferred_of(preferred_element_type),
+    )
+    return wrap(out, tag)
+
+
+def _reach(n: int, dilation: int) -> int:
+    return 0 if n == 0 else (n - 1) * dilation + 1
+
+
+def conv(
+    lhs: Any,
+    rhs: Any,
+    window_strides: Sequence[int],
+    padding: str,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
+    """Convolution in the layouts NCHW and OIHW.
+
+    >>> lax.conv(bnp.ones((1, 1, 4)), bnp.ones((1, 1, 3)), (1,), "VALID")
+    Array([[[3., 3.]]], dtype=float32)
+    """
+    return conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+
+
+def conv_with_general_padding(
+    lhs: Any,
+    rhs: Any,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None,
+    rhs_dilation: Sequence[int] | None,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
+    """Convolution in the layouts NCHW and OIHW, with padding and dilation.
+
+    >>> lax.conv_with_general_padding(
+    ...     bnp.ones((1, 1, 2)), bnp.ones((1, 1, 2)), (1,), [(1, 1)], (1,), (1,))
+    Array([[[1., 2., 1.]]], dtype=float32)
+    """
+    return conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+
+
+def _transposed_padding(k: int, stride: int, padding: str) -> tuple[int, int]:
+    """Padding under which a strided convolution's transpose has the size that was convolved."""
+    if padding == "SAME":
+        total = k + stride - 2
+        before = k - 1 if stride > k - 1 else math.ceil(total / 2)
+    elif padding == "VALID":
+        total, before = k + stride - 2 + max(k - stride, 0), k - 1
+    else:
+        raise ValueError(
+            f"lax.conv_transpose: padding must be 'SAME', 'VALID' or pairs, got {padding!r}"
+        )
+    return before, total - before
+
+
+def conv_transpose(
+    lhs: Any,
+    rhs: Any,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    transpose_kernel: bool = False,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
+    """The convolution that enlarges: the derivative of a strided one, as a layer of its own.
+
+    Layouts are NHWC and HWIO (NWC, WIO; NDHWC, DHWIO) unless given. `transpose_kernel` flips the kernel and
+    exchanges its feature axes, for the exact transpose of `conv_general_dilated`.
+
+    >>> lax.conv_transpose(bnp.ones((1, 4, 3)), bnp.ones((2, 3, 5)), (2,), "SAME").shape
+    (1, 8, 5)
+    """
+    (x, k), _ = one_dtype("conv_transpose", (lhs, rhs))
+    n = len(x.shape) - 2
+    if dimension_numbers is None:
+        layouts = {0: ("NC", "IO", "NC"), 1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC")}
+        dimension_numbers = layouts.get(n, ("NHWDC", "HWDIO", "NHWDC"))
+    dims = conv_dimension_numbers(tuple(x.shape), tuple(k.shape), dimension_numbers)
+    dilation = _each("conv_transpose", "rhs_dilation", rhs_dilation, n)
+    if isinstance(padding, str):
+        reach = [_reach(k.shape[i], d) for i, d in zip(dims.rhs_spec[2:], dilation, strict=True)]
+        pairs = zip(reach, strides, strict=True)
+        padding = [_transposed_padding(r, s, padding.upper()) for r, s in pairs]
+    if transpose_kernel:
+        k = ops.rev(k, axes=tuple(sorted(dims.rhs_spec[2:])))
+        order = list(range(n + 2))
+        o, i = dims.rhs_spec[:2]
+        order[o], order[i] = order[i], order[o]
+        k = ops.transpose(k, permutation=tuple(order))
+    return conv_general_dilated(
+        lhs,
+        wrap(k),
+        (1,) * n,
+        padding,
+        tuple(strides),
+        dilation,
+        dims,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+
+
+def conv_general_dilated_patches(
+    lhs: Any,
+    filter_shape: Sequence[int],
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Any:
+    """The patches a convolution would see, as features: for each input feature, the window in row-major order.
+
+    >>> lax.conv_general_dilated_patches(bnp.arange(4.0).reshape(1, 1, 4), (2,), (1,), "VALID")[0]
+    Array([[0., 1., 2.],
+           [1., 2., 3.]], dtype=float32)
+    """
+    x = number("conv_general_dilated_patches", lhs)
+    filter_shape = _ints("conv_general_dilated_patches", filter_shape)
+    window = math.prod(filter_shape)
+    n = len(filter_shape)
+    if dimension_numbers is None:
+        layouts: tuple[Any, Any, Any] = (tuple(range(n + 2)),) * 3
+    else:
+        layouts = dimension_numbers
+    fake = (1,) * (n + 2)
+    dims = conv_dimension_numbers(tuple(x.shape), fake, layouts)
+    features = x.shape[dims.lhs_spec[1]]
+    taps = np.eye(window, dtype=np.float32).reshape(window, 1, *filter_shape)
+    taps = np.tile(taps, (features, *(1,) * (n + 1)))
+    kernel = np.moveaxis(taps, range(n + 2), dims.rhs_spec)
+    kernel = wrap(np.ascontiguousarray(kernel).astype(np.dtype(x.dtype)))
+    return conv_general_dilated(
+        lhs,
+        kernel,
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        dims,
+        feature_group_count=features,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+
+
+# -- Fourier -------------------------------------------------------------------------------------
+
+
+def fft(x: Any, fft_type: FftType | str, fft_lengths: Sequence[int]) -> Any:
+    """Fourier transform over the last `len(fft_lengths)` axes, at most three; inverse ones are divided by their size.
+
+    For "irfft" the lengths are those of the result.
+
+    >>> lax.fft(bnp.ones(2, bnp.complex64), "fft", (2,))
+    Array([2.+0.j, 0.+0.j], dtype=complex64)
+    """
+    kind = fft_type.value if isinstance(fft_type, FftType) else str(fft_type).lower()
+    value = number("fft", x)
+    if kind != "rfft" and dtypes.is_float(np.dtype(value.dtype)):
+        value = ops.convert(value, dtype=dtypes.complex_dtype(np.dtype(value.dtype)))
+    return wrap(ops.fft(value, kind=kind, lengths=_ints("fft", fft_lengths)))

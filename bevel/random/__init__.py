@@ -1,0 +1,2 @@
+from bevel.random.keys import *
+from bevel.random.draws import *
