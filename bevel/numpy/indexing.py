@@ -395,7 +395,7 @@ def _numpy_index(index: Any) -> Any:
 
 def _explained(error: Exception) -> IndexError:
     text = str(error)
-    if "only integers, slices" in text:
+    if "only integers, slices" in text or "arrays used as indices" in text:
         text += "\nWrite instead: x[i.astype(int)] for an array of numbers, x[int(i)] for one"
     elif "boolean index did not match" in text:
         text += "\nWrite instead: a mask of the array's own shape, such as x > 0"
@@ -567,8 +567,6 @@ def _numpy_update(x: Handle, index: Any, values: Any, method: str) -> Any:
     if index is _NOT_KNOWN:
         return None
     basic = not any([isinstance(i, np.ndarray) for i in index])
-    if method != "set" and not basic and value.dtype.itemsize < 4:
-        return None  # narrow floats must not be rounded after every term
     out = value.copy()
     try:
         part = out[index]

@@ -154,7 +154,7 @@ def load(file: Any, *args: Any, **kwargs: Any) -> Any:
     >>> bnp.savez(f, a=bnp.ones(2, bnp.bfloat16))
     >>> _ = f.seek(0)
     >>> bnp.load(f)["a"]
-    Array([1., 1.], dtype=bfloat16)
+    Array([1, 1], dtype=bfloat16)
     """
     found = np.load(os.fspath(file) if isinstance(file, os.PathLike) else file, *args, **kwargs)
     if isinstance(found, np.lib.npyio.NpzFile):

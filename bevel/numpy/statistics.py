@@ -99,10 +99,12 @@ def _step(tie: float, shift: float) -> Callable:
 def _closest(n: Any, q: Any, xp: _Array) -> tuple[Any, Any]:
     place = n * q - 1.5
     low = xp.floor(place)
-    # NumPy counts from 0 where Hyndman and Fan count from 1, so the even one is here the odd.
-    even = xp.floor(low / 2) * 2 == low
-    return low, xp.where((place == low) & even, 0.0, 1.0)
+    # Between two elements the even one counted from 1, which is the odd one from 0.
+    odd = xp.floor(low / 2) * 2 != low
+    return low, xp.where((place == low) & odd, 0.0, 1.0)
 
+
+_HALF = np.asarray(0.5)
 
 METHODS: dict[str, Callable] = {
     "linear": _continuous(1, 1),
@@ -121,13 +123,33 @@ METHODS: dict[str, Callable] = {
 }
 
 
+def _probability(name: str, q: Any, top: int) -> Any:
+    """A value between 0 and 1, in double precision where it is known; `q` counts up to `top`.
+
+    Raises:
+        ValueError: it lies outside.
+    """
+    plain = [q] if isinstance(q, int | float) else q
+    if isinstance(q, np.ndarray) or (
+        isinstance(plain, list | tuple) and all(isinstance(v, int | float) for v in plain)
+    ):
+        found: np.ndarray | None = np.asarray(q)
+    else:
+        found = known(number(name, q))
+    if found is None:
+        value = inexact(number(name, q))
+        return ops.div(value, ops.full_like(value, top))
+    if not np.all((found >= 0) & (found <= top)):
+        raise ValueError(f"{name}: q must lie between 0 and {top}, got {found.tolist()}")
+    return np.asarray(found.astype(np.float64) / top)
+
+
 def _places(q: Any, count: Any, n: int, method: str, dtype: np.dtype) -> tuple[Any, Any, Any]:
     """Positions below and above each quantile in a sorted row, and the weight of the upper one."""
-    found = known(q)
-    if count is None and found is not None:
+    if count is None and type(q) is np.ndarray:
         # In double precision, so that whole positions come out whole.
-        low, weight = METHODS[method](n, found.astype(np.float64), _NUMPY)
-        low, weight = (np.asarray(v) for v in (low, weight))
+        low, weight = METHODS[method](n, q, _NUMPY)
+        low, weight = np.asarray(low), np.asarray(weight)
         high = np.clip(low + 1, 0, n - 1)
         low = np.clip(low, 0, n - 1)
         return wrap(low.astype(int32)), wrap(high.astype(int32)), wrap(weight.astype(dtype))
@@ -164,7 +186,6 @@ def _quantile(
     x = cast(x, float32) if dtype in (float16, bfloat16) else x
     wide, shape = np.dtype(x.dtype), tuple(x.shape)
     axes = axes_of(name, axis, len(shape))
-    q = number(name, q)
     rows = _rows(x, axes)
     n = rows.shape[-1]
     kept = (
@@ -212,14 +233,8 @@ def quantile(
     Array([2., 3.], dtype=float32)
     """
     no_out("quantile", out)
-    _check_range("quantile", q, 1)
+    q = _probability("quantile", q, 1)
     return _quantile("quantile", a, q, axis, keepdims, method, False)
-
-
-def _check_range(name: str, q: Any, top: int) -> None:
-    found = known(number(name, q))
-    if found is not None and not np.all((found >= 0) & (found <= top)):
-        raise ValueError(f"{name}: q must lie between 0 and {top}, got {found.tolist()}")
 
 
 def percentile(
@@ -237,17 +252,8 @@ def percentile(
     Array(2., dtype=float32)
     """
     no_out("percentile", out)
-    _check_range("percentile", q, 100)
-    return _quantile("percentile", a, _percent(q), axis, keepdims, method, False)
-
-
-def _percent(q: Any) -> Any:
-    value = number("percentile", q)
-    found = known(value)
-    if found is not None:
-        # Divided once in double precision, as NumPy does.
-        return wrap(np.asarray(found.astype(np.float64) / 100))
-    return wrap(inexact(value)) / 100
+    q = _probability("percentile", q, 100)
+    return _quantile("percentile", a, q, axis, keepdims, method, False)
 
 
 def median(
@@ -263,7 +269,7 @@ def median(
     Array(2.5, dtype=float32)
     """
     no_out("median", out)
-    return _quantile("median", a, 0.5, axis, keepdims, "linear", False)
+    return _quantile("median", a, _HALF, axis, keepdims, "linear", False)
 
 
 def nanquantile(
@@ -281,7 +287,7 @@ def nanquantile(
     Array(2., dtype=float32)
     """
     no_out("nanquantile", out)
-    _check_range("nanquantile", q, 1)
+    q = _probability("nanquantile", q, 1)
     return _quantile("nanquantile", a, q, axis, keepdims, method, True)
 
 
@@ -300,8 +306,8 @@ def nanpercentile(
     Array(2., dtype=float32)
     """
     no_out("nanpercentile", out)
-    _check_range("nanpercentile", q, 100)
-    return _quantile("nanpercentile", a, _percent(q), axis, keepdims, method, True)
+    q = _probability("nanpercentile", q, 100)
+    return _quantile("nanpercentile", a, q, axis, keepdims, method, True)
 
 
 def nanmedian(
@@ -317,7 +323,7 @@ def nanmedian(
     Array(2., dtype=float32)
     """
     no_out("nanmedian", out)
-    return _quantile("nanmedian", a, 0.5, axis, keepdims, "linear", True)
+    return _quantile("nanmedian", a, _HALF, axis, keepdims, "linear", True)
 
 
 # -- averages and covariances --------------------------------------------------------------------

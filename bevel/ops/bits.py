@@ -34,26 +34,32 @@ _BLOCK_SIZE = 1 << 14
 _SHIFTS = {r: (np.array(r, _UINT32), np.array(32 - r, _UINT32)) for rs in _ROTATIONS for r in rs}
 
 
-def _hash_packed(k1: int, k2: int, x1: np.ndarray, x2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pack(x: np.ndarray) -> int:
+    return int.from_bytes(x.astype("<u8").tobytes(), "little")
+
+
+def _hash_packed(
+    k1: np.ndarray, k2: np.ndarray, x1: np.ndarray, x2: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Hash few counters in one Python integer each, a 64-bit lane per counter.
 
-    A NumPy call costs as much as a thousand additions, and the hash is a hundred calls: below a few hundred
-    counters this is up to six times faster.
+    A NumPy call costs as much as a thousand additions, and the hash is a hundred calls: below a few
+    hundred counters this is up to six times faster.
     """
-    nbytes = 8 * x1.size
     ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * x1.size, "little")
     mask = ones * _WORD
-    keys = (k1 * ones, k2 * ones, (k1 ^ k2 ^ _PARITY) * ones)
-    x = (int.from_bytes(x1.astype("<u8").tobytes(), "little") + keys[0]) & mask
-    y = (int.from_bytes(x2.astype("<u8").tobytes(), "little") + keys[1]) & mask
+    first, second = (_pack(k) if k.ndim else int(k) * ones for k in (k1, k2))
+    keys = (first, second, first ^ second ^ _PARITY * ones)
+    x = (_pack(x1) + first) & mask
+    y = (_pack(x2) + second) & mask
     for i in range(5):
         for r in _ROTATIONS[i & 1]:
             x = (x + y) & mask
             y = ((y << r | y >> (32 - r)) & mask) ^ x
         x = (x + keys[(i + 1) % 3]) & mask
         y = (y + keys[(i + 2) % 3] + (i + 1) * ones) & mask
-    halves = (np.frombuffer(v.to_bytes(nbytes, "little"), "<u8").astype(_UINT32) for v in (x, y))
-    a, b = (h.reshape(x1.shape) for h in halves)
+    halves = [np.frombuffer(v.to_bytes(8 * x1.size, "little"), "<u8") for v in (x, y)]
+    a, b = (h.astype(_UINT32).reshape(x1.shape) for h in halves)
     return a, b
 
 
@@ -85,8 +91,8 @@ def _hash(
     k1: np.ndarray, k2: np.ndarray, x1: np.ndarray, x2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hash counters under one key (0-d `k1`, `k2`) or under a key each, a cache-sized block at a time."""
-    if k1.ndim == k2.ndim == 0 and x1.size <= _PACKED_SIZE:
-        return _hash_packed(int(k1), int(k2), x1, x2)
+    if x1.size <= _PACKED_SIZE:
+        return _hash_packed(k1, k2, x1, x2)
     shape = x1.shape
     x, y = x1.ravel().copy(), x2.ravel().copy()
     words = [k.ravel() if k.ndim else k for k in (k1, k2)]
@@ -198,7 +204,12 @@ def _hash_indices(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, 
     if key.ndim == 1:
         return _hash(key[0, ...], key[1, ...], high, low)
     batch = key.shape[:-1]
-    words = [np.empty((*batch, *shape), _UINT32) for _ in range(2)]
+    full = (*batch, *shape)
+    if math.prod(full) <= _PACKED_SIZE:
+        places = (*batch, *[1] * len(shape))
+        words = [np.broadcast_to(key[..., i].reshape(places), full) for i in range(2)]
+        return _hash(*words, np.broadcast_to(high, full), np.broadcast_to(low, full))
+    words = [np.empty(full, _UINT32) for _ in range(2)]
     for i in np.ndindex(batch):
         words[0][i], words[1][i] = _hash(key[(*i, 0, ...)], key[(*i, 1, ...)], high, low)
     return words[0], words[1]
@@ -235,7 +246,7 @@ def _as_function(kind: str, body):
 
     def lower(b, *operands, **params):
         out, avals = b.out, [v.aval for v in operands]
-        key = (kind, *avals, *params.values())
+        key = (kind, *avals, *sorted(params.items()))
         name = b.function(
             key, avals, [out], lambda f, *vals: body(f, *vals, out=out, **params), prefix=kind
         )
@@ -287,24 +298,33 @@ def _uniform_parts(dtype: np.dtype) -> tuple[int, int, np.dtype, int]:
     return (8 if mantissa < 8 else width), mantissa, unsigned, one
 
 
-def _uniform_abstract(key: Aval, *, shape, dtype) -> Aval:
+def _uniform_abstract(key: Aval, *, shape, dtype, low=0.0, high=1.0) -> Aval:
     if dtype not in dtypes.FLOAT:
         raise TypeError(f"random_uniform: dtype must be a float of 16 to 64 bits, got {dtype}")
     return Aval((*_check_key("random_uniform", key), *shape), dtype)
 
 
-def _uniform_reference(key, *, shape, dtype):
+def _uniform_reference(key, *, shape, dtype, low=0.0, high=1.0):
     drawn, mantissa, unsigned, one = _uniform_parts(dtype)
     bits = np.asarray(_bits_reference(key, shape=shape, width=drawn), unsigned)
-    return np.asarray(bits >> (drawn - mantissa) | unsigned.type(one)).view(dtype) - dtype.type(1)
+    u = np.asarray(bits >> (drawn - mantissa) | unsigned.type(one)).view(dtype) - dtype.type(1)
+    if low == 0 and high == 1:
+        return u
+    low, high = dtype.type(low), dtype.type(high)
+    return np.maximum(u * (high - low) + low, low)
 
 
-def _uniform_body(b, key, *, out, shape, dtype):
+def _uniform_body(b, key, *, out, shape, dtype, low=0.0, high=1.0):
     drawn, mantissa, unsigned, one = _uniform_parts(dtype)
     bits = out.replace(dtype=unsigned)
     words = _bits_body(b, key, out=out.replace(dtype=WIDTHS[drawn]), shape=shape, width=drawn)
     words = b.shift_right_logical(b.convert(words, unsigned), b.full(drawn - mantissa, bits))
-    return b.subtract(b.bitcast(b.or_(words, b.full(one, bits)), out), b.full(1, out))
+    u = b.subtract(b.bitcast(b.or_(words, b.full(one, bits)), out), b.full(1, out))
+    if low == 0 and high == 1:
+        return u
+    low, high = dtype.type(low), dtype.type(high)
+    scaled = b.add(b.multiply(u, b.full(high - low, out)), b.full(low, out))
+    return b.maximum(scaled, b.full(low, out))
 
 
 random_uniform = Op(
@@ -316,7 +336,7 @@ random_uniform = Op(
     transpose=_NOT_LINEAR,
     batch=lambda size, x, batched, **params: (random_uniform(*x, **params), True),
 )
-"""Floats in [0, 1): random bits as the mantissa of a number in [1, 2), less one."""
+"""Floats in [low, high): random bits as the mantissa of a number in [1, 2), less one, scaled."""
 
 
 def _split_reference(key, *, shape):

@@ -134,10 +134,25 @@ def check_mode(name: str, mode: str) -> None:
 
 
 class _Plan:
-    """What a gather or scatter does that depends on shapes alone."""
+    """What a gather or scatter does that depends on shapes alone.
+
+    `axes` are the operand's axes along which windows start somewhere, `windows` those the result has.
+    """
 
     __slots__ = (
-        "axes", "before", "cut", "from_batch", "limits", "out_shape", "rows", "sizes", "takes", "to_batch", "windows"
+        "axes",
+        "cut",
+        "from_batch",
+        "limits",
+        "offsets",
+        "out_shape",
+        "row_order",
+        "rows",
+        "sizes",
+        "steps",
+        "takes",
+        "to_batch",
+        "windows",
     )
 
     def __init__(self, shape: Axes, batch: Axes, dims: GatherDims, sizes: Axes):
@@ -146,65 +161,76 @@ class _Plan:
         self.windows = window_axes(len(shape), dims)
         self.axes = tuple(sorted({*dims[1], *dims[2], *dims[3]}))
         self.limits = {d: shape[d] - sizes[d] for d in self.axes}
-        places = [i for i in range(len(self.out_shape)) if i not in dims[0]]
-        order = (*places, *dims[0])
-        self.to_batch = order
-        self.from_batch = tuple(np.argsort(order).tolist()) if order else ()
+        self.to_batch = (*[i for i in range(len(self.out_shape)) if i not in dims[0]], *dims[0])
+        self.from_batch = _inverse(self.to_batch)
         # Windows of one element along adjacent axes are rows of a reshaped operand, which `take` copies.
         first, k = (self.axes[0] if self.axes else 0), len(self.axes)
         self.takes = k > 0 and self.axes == tuple(range(first, first + k)) and all(sizes[d] == 1 for d in self.axes)
-        self.before = first
-        self.rows = math.prod(shape[first : first + k])
+        self.rows = (*sizes[:first], math.prod(shape[first : first + k]), *sizes[first + k :])
         whole = all(d in self.axes or s == n for d, (s, n) in enumerate(zip(sizes, shape, strict=True)))
         self.cut = None if whole else tuple([slice(None if d in self.axes else s) for d, s in enumerate(sizes)])
+        self.row_order = self._row_order(len(batch), first)
+        self.steps = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+        small = math.prod([sizes[d] for d in self.windows]) <= 1024
+        self.offsets = self.window_offsets() if small else None
 
-    def row_order(self) -> Axes:
+    def _row_order(self, n_batch: int, before: int) -> Axes | None:
         """Permutation from (axes before, batch, axes after) to the result, without window axes of size 1."""
-        n_batch = len(self.out_shape) - len(self.windows)
         moved = [d for d in self.windows if d not in self.axes]
-        current = {d: i if d < self.before else i + n_batch for i, d in enumerate(moved)}
+        current = {d: i if d < before else i + n_batch for i, d in enumerate(moved)}
         order = []
-        for place in range(len(self.out_shape)):
-            source = self.to_batch.index(place)
+        for source in self.from_batch:
             if source < n_batch:
-                order.append(sum(d < self.before for d in moved) + source)
+                order.append(sum(d < before for d in moved) + source)
             elif self.windows[source - n_batch] in current:
                 order.append(current[self.windows[source - n_batch]])
-        return tuple(order)
+        return None if order == sorted(order) else tuple(order)
+
+    def window_offsets(self) -> np.ndarray:
+        """Distance, in elements of a contiguous operand, of each element of a window from its first."""
+        out = np.zeros([self.sizes[d] for d in self.windows], np.int64)
+        for i, d in enumerate(self.windows):
+            line = np.arange(self.sizes[d]) * self.steps[d]
+            out += line.reshape([-1 if j == i else 1 for j in range(out.ndim)])
+        return out
 
 
-@functools.lru_cache(maxsize=4096)
-def _plan(shape: Axes, batch: Axes, dims: GatherDims, sizes: Axes) -> tuple[_Plan, Axes | None]:
-    plan = _Plan(shape, batch, dims, sizes)
-    order = plan.row_order()
-    return plan, None if order == tuple(range(len(order))) else order
+def _inverse(order: Axes) -> Axes:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
-def _starts(indices: np.ndarray, dims: GatherDims, plan: _Plan) -> dict[int, np.ndarray | int]:
-    """Start of every window along each indexed axis, as int64 arrays that broadcast over the batch."""
+_plan = functools.lru_cache(maxsize=2048)(_Plan)
+
+
+@functools.lru_cache(maxsize=2048)
+def _scatter_plan(shape: Axes, updates: Axes, batch: Axes, dims: ScatterDims) -> _Plan:
+    return _Plan(shape, batch, GatherDims(*dims), window_sizes(shape, updates, dims))
+
+
+def _starts(indices: np.ndarray, dims: Any, plan: _Plan, check: bool) -> tuple[list, np.ndarray | None]:
+    """Start of every window along each of `plan.axes`, moved into bounds, and whether it was there already.
+
+    The starts broadcast over the batch. The second is None without `check`, or if all were in bounds.
+    """
     if indices.dtype == np.uint64:
         indices = np.minimum(indices, np.uint64(np.iinfo(np.int64).max))
     indices = indices.astype(np.int64, copy=False)
     starts: dict[int, Any] = {d: 0 for d in plan.axes}
+    inside = None
     for j, d in enumerate(dims[2]):
-        starts[d] = indices[..., j]
-    batch_ndim = indices.ndim - 1
+        wanted = indices[..., j]
+        starts[d] = np.minimum(np.maximum(wanted, 0), plan.limits[d])
+        if check:
+            same = wanted == starts[d]
+            inside = same if inside is None else inside & same
     for d, place in zip(dims[3], dims[4], strict=True):
         n = indices.shape[place]
-        starts[d] = np.arange(n).reshape([n if i == place else 1 for i in range(batch_ndim)])
-    return starts
+        starts[d] = np.arange(n).reshape([n if i == place else 1 for i in range(indices.ndim - 1)])
+    return list(starts.values()), None if inside is None or inside.all() else inside
 
 
-def _clipped(start, limit: int):
-    return np.minimum(np.maximum(start, 0), limit)
-
-
-def _inside(starts, dims: GatherDims, plan: _Plan, batch: Axes) -> np.ndarray:
-    """Whether each window lies wholly in the operand."""
-    ok = np.ones(batch, bool)
-    for d in dims[2]:
-        ok &= (starts[d] >= 0) & (starts[d] <= plan.limits[d])
-    return ok
+def _spread(start, batch: Axes) -> np.ndarray:
+    return start if np.shape(start) == batch else np.broadcast_to(start, batch)
 
 
 def _strided(x: np.ndarray, plan: _Plan) -> np.ndarray:
@@ -217,36 +243,41 @@ def _strided(x: np.ndarray, plan: _Plan) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(x.view(f"u{x.itemsize}"), shape, strides).view(x.dtype)
 
 
+def _take(x: np.ndarray, rows: np.ndarray, plan: _Plan, mode: str) -> np.ndarray:
+    if plan.cut is not None:
+        x = x[plan.cut]
+    axis = plan.axes[0]
+    if len(plan.axes) > 1:
+        x = x.reshape(plan.rows)
+    out = x.take(rows, axis=axis, mode=mode)
+    if plan.row_order is not None:
+        out = out.transpose(plan.row_order)
+    return out if out.shape == plan.out_shape else out.reshape(plan.out_shape)
+
+
 def gather_reference(x, indices, *, dims, sizes, mode, fill_value=None, unique_indices=False, indices_are_sorted=False):
     """The meaning of gather, in NumPy."""
     batch = indices.shape[:-1]
-    plan, order = _plan(x.shape, batch, dims, sizes)
+    plan = _plan(x.shape, batch, dims, sizes)
     if 0 in plan.out_shape:
         return np.empty(plan.out_shape, x.dtype)
-    if mode != "fill" and plan.takes and len(plan.axes) == 1 and dims[2] and indices.dtype != np.uint64:
-        rows = x if plan.cut is None else x[plan.cut]
-        out = rows.take(indices[..., 0], axis=plan.before, mode="clip")
-        return (out if order is None else out.transpose(order)).reshape(plan.out_shape)
-    starts = _starts(indices, dims, plan)
-    ok = _inside(starts, dims, plan, batch) if mode == "fill" else None
-    starts = {d: _clipped(s, plan.limits[d]) for d, s in starts.items()}
+    if mode != "fill" and plan.takes and len(plan.axes) == len(dims[2]) == 1 and indices.dtype != np.uint64:
+        return _take(x, indices[..., 0], plan, "clip")
+    starts, inside = _starts(indices, dims, plan, mode == "fill")
     if plan.takes:
-        flat: Any = 0
-        for d, s in starts.items():
-            flat = flat * x.shape[d] + s
-        rows = x if plan.cut is None else x[plan.cut]
-        rows = rows.reshape((*rows.shape[: plan.before], plan.rows, *rows.shape[plan.before + len(plan.axes) :]))
-        out = rows.take(np.broadcast_to(flat, batch), axis=plan.before)
-        out = (out if order is None else out.transpose(order)).reshape(plan.out_shape)
+        row: Any = 0
+        for d, start in zip(plan.axes, starts, strict=True):
+            row = row * x.shape[d] + start
+        out = _take(x, _spread(row, batch), plan, "raise")
     else:
-        out = _strided(x, plan)[tuple([np.broadcast_to(s, batch) for s in starts.values()])]
+        out = _strided(x, plan)[tuple([_spread(s, batch) for s in starts])]
         if not starts:
             out = np.broadcast_to(out, (*batch, *out.shape))
         out = out.transpose(plan.from_batch)
-    if ok is None or ok.all():
+    if inside is None:
         return out
-    ok = ok.reshape([n if i not in dims[0] else 1 for i, n in enumerate(plan.out_shape)])
-    return np.where(ok, out, fill_number(x.dtype, fill_value))
+    inside = inside.reshape([n if i not in dims[0] else 1 for i, n in enumerate(plan.out_shape)])
+    return np.where(inside, out, fill_number(x.dtype, fill_value))
 
 
 def fill_number(dtype: np.dtype, fill_value) -> np.ndarray:
@@ -265,43 +296,35 @@ _AT = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
 def scatter_reference(how: str, x, indices, updates, *, dims, mode, unique_indices=False, indices_are_sorted=False):
     """The meaning of scatter, in NumPy: windows are combined one after another, in row-major order of the batch."""
     out = x.copy()
-    if updates.size == 0:
-        return out
     batch = indices.shape[:-1]
-    plan, _ = _plan(x.shape, batch, GatherDims(*dims), window_sizes(x.shape, updates.shape, dims))
-    starts = _starts(indices, dims, plan)
-    windows = [plan.sizes[d] for d in plan.windows]
-    updates = updates.transpose(plan.to_batch).reshape((-1, *windows))
-    if mode == "clip" and all(n >= 0 for n in plan.limits.values()):
-        starts = {d: _clipped(s, plan.limits[d]) for d, s in starts.items()}
-        ok = None
-    else:
-        ok = _inside(starts, dims, plan, batch).reshape(-1)
-        ok = None if ok.all() else ok
-    flat = {d: np.broadcast_to(s, batch).reshape(-1) for d, s in starts.items()}
-    if ok is not None:
-        flat, updates = {d: s[ok] for d, s in flat.items()}, updates[ok]
-    if how != "set" and not unique_indices:
-        _combine_at(_AT[how], out, flat, plan, updates)
+    plan = _scatter_plan(x.shape, updates.shape, batch, dims)
+    if updates.size == 0 or any(n < 0 for n in plan.limits.values()):
         return out
-    view, at = _strided(out, plan), tuple(flat.values())
-    if not at:
-        updates = updates[-1] if how == "set" and len(updates) else updates.reshape(updates.shape[:1] + view.shape)
+    starts, inside = _starts(indices, dims, plan, mode != "clip")
+    starts = [_spread(s, batch).reshape(-1) for s in starts]
+    updates = updates.transpose(plan.to_batch).reshape((-1, *[plan.sizes[d] for d in plan.windows]))
+    if inside is not None:
+        inside = inside.reshape(-1)
+        starts, updates = [s[inside] for s in starts], updates[inside]
+    if how != "set" and not unique_indices:
+        _combine_at(_AT[how], out, starts, plan, updates)
+        return out
+    view = _strided(out, plan)
+    at, new = (tuple(starts), updates) if starts else (..., updates[-1])
+    if new.dtype != view.dtype:
+        new = new.view(view.dtype)
     if how == "set":
-        view[at] = updates
+        view[at] = new
     else:
-        view[at] = _AT[how](view[at], updates)
+        view[at] = _AT[how](view[at], new)
     return out
 
 
-def _combine_at(ufunc, out: np.ndarray, flat: dict[int, np.ndarray], plan: _Plan, updates: np.ndarray) -> None:
+def _combine_at(ufunc, out: np.ndarray, starts: list[np.ndarray], plan: _Plan, updates: np.ndarray) -> None:
     """Combine element by element: `ufunc.at` on one flat axis is four times quicker than on rows."""
-    steps = [s // out.itemsize for s in out.strides]
-    place: Any = 0
-    for d, s in flat.items():
-        place = place + s * steps[d]
-    place = np.asarray(place).reshape([-1] + [1] * len(plan.windows))
-    for i, d in enumerate(plan.windows):
-        line = np.arange(plan.sizes[d]) * steps[d]
-        place = place + line.reshape([-1 if j == i + 1 else 1 for j in range(len(plan.windows) + 1)])
-    ufunc.at(out.reshape(-1), np.broadcast_to(place, updates.shape).reshape(-1), updates.reshape(-1))
+    first = np.zeros(len(updates), np.int64)
+    for d, start in zip(plan.axes, starts, strict=True):
+        first += start * plan.steps[d]
+    offsets = plan.window_offsets() if plan.offsets is None else plan.offsets
+    place = first.reshape([-1] + [1] * offsets.ndim) + offsets
+    ufunc.at(out.reshape(-1), place.reshape(-1), updates.reshape(-1))

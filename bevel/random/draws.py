@@ -6,6 +6,7 @@ decorator `sampler` checks the key; the functions below get its words.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from typing import Any
@@ -59,8 +60,10 @@ def parameter(name: str, what: str, x: Any, dtype: np.dtype) -> Any:
 
 def result_shape(name: str, shape: Any, **parameters: Any) -> Shape:
     """The shape asked for, or that of the parameters together; they must broadcast to it."""
-    shapes = {what: tuple(v.shape) for what, v in parameters.items()}
     given = None if shape is None else size_of(name, shape)
+    shapes = {what: tuple(v.shape) for what, v in parameters.items()}
+    if not any(shapes.values()):
+        return given or ()
     try:
         joined = np.broadcast_shapes(*shapes.values(), *([] if given is None else [given]))
     except ValueError:
@@ -91,18 +94,17 @@ def split_words(words: Any, num: int = 2) -> list[Any]:
 
 def uniform_between(words: Any, shape: Shape, dtype: np.dtype, low: float, high: float) -> Any:
     """A value of uniform floats between two numbers; with a batch of keys, `shape` for each."""
-    u = ops.random_uniform(words, shape=shape, dtype=dtype)
-    if low == 0 and high == 1:
-        return u
-    low, high = dtype.type(low), dtype.type(high)
-    scaled = ops.add(ops.mul(u, ops.full_like(u, high - low)), ops.full_like(u, low))
-    return ops.max(scaled, ops.full_like(u, low))
+    return ops.random_uniform(words, shape=shape, dtype=dtype, low=float(low), high=float(high))
+
+
+@functools.cache
+def _above_minus_one(dtype: np.dtype) -> float:
+    return float(np.nextafter(dtype.type(-1), dtype.type(0)))
 
 
 def standard_normal(words: Any, shape: Shape, dtype: np.dtype) -> Any:
     """A value of normal floats; with a batch of keys, `shape` for each."""
-    below_zero = np.nextafter(dtype.type(-1), dtype.type(0))
-    u = uniform_between(words, shape, dtype, below_zero, 1)
+    u = uniform_between(words, shape, dtype, _above_minus_one(dtype), 1)
     return ops.mul(ops.full_like(u, math.sqrt(2)), ops.erf_inv(u))
 
 
@@ -320,19 +322,29 @@ def _clip_integer(x: Any, dtype: np.dtype) -> Any:
 
 def integers_between(words: Any, shape: Shape, dtype: np.dtype, low: Any, high: Any) -> Any:
     """A value of integers in [low, high): the remainder of twice as many random bits as the dtype has."""
-    bits_of = 8 * dtype.itemsize
-    unsigned = np.dtype(f"uint{bits_of}")
+    width = 8 * dtype.itemsize
+    unsigned = np.dtype(f"uint{width}")
     if type(low) is int and type(high) is int:
         start, span = _integer_bounds(low, high, dtype)
-        start, span = ops.full(shape, start, dtype), ops.full(shape, span, unsigned)
+        half = (1 << width // 2) % span if span else 1 << width // 2
+        factor = half * half % (1 << width) % (span or 1 << width)
+        start = ops.full(shape, start, dtype)
+        span, factor = (ops.full(shape, v, unsigned) for v in (span, factor))
     else:
         start, span = _array_bounds(low, high, shape, dtype, unsigned)
-    upper, lower = [ops.random_bits(w, shape=shape, width=bits_of) for w in split_words(words)]
-    # (a * 2**bits + b) % span, by parts that do not overflow.
-    half = ops.rem(ops.full_like(span, 1 << (bits_of // 2)), span)
-    factor = ops.rem(ops.mul(half, half), span)
-    offset = ops.rem(ops.add(ops.mul(ops.rem(upper, span), factor), ops.rem(lower, span)), span)
-    return ops.add(start, ops.convert(offset, dtype=dtype))
+        half = ops.rem(ops.full_like(span, 1 << width // 2), span)
+        factor = ops.rem(ops.mul(half, half), span)
+    drawn = ops.random_bits(ops.split_key(words, shape=(2,)), shape=shape, width=width)
+    upper, lower = (ops.rem(_row(drawn, i), span) for i in range(2))
+    # (upper * 2**width + lower) % span, by parts that do not overflow.
+    offset = ops.rem(ops.add(ops.mul(upper, factor), lower), span)
+    return ops.add(start, ops.convert(offset, dtype=dtype) if dtype != unsigned else offset)
+
+
+def _row(x: Any, i: int) -> Any:
+    rest = tuple(x.shape[1:])
+    row = ops.slice(x, start=(i, *[0] * len(rest)), limit=(i + 1, *rest))
+    return ops.reshape(row, shape=rest)
 
 
 @sampler

@@ -38,7 +38,7 @@ def main(arguments):
         return 2
     try:
         fleet = read_csv(arguments[0])
-        orders = forecast(load_weights(), fleet)
+        orders = forecast_from(load_weights(), fleet)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

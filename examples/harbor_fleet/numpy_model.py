@@ -36,19 +36,34 @@ def _sigmoid(x):
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-def forecast(weights, known):
+def forecast(known, calendar, window, factors, network):
     """Orders of the seven days after the last one of the `Fleet` `known`, (depots, 7), NaN for a depot never seen.
 
-    `weights` is what `weights.npz` holds: the network, the holiday calendar, the length of a window and the
-    calibration of each depot that the model was trained on; another depot gets none.
+    Args:
+        known: the fleet; a forecast looks back `window` days.
+        calendar: holiday calendar `(first day, kinds)`.
+        factors: calibration by depot; a depot that is not in it is taken as it is.
+        network: from windows (D, window, S) and the days ahead (D, 7, A) to corrections (D, 7).
+
+    Raises:
+      ValueError: too few days are known, or the calendar ends before the days to forecast.
     """
-    calendar = (weights["holidays_first"], weights["holidays_kinds"])
-    features = build(known.orders, known.dates, calendar)
-    window = int(weights["window"])
     if len(known.dates) < window:
-        raise ValueError(f"a forecast looks back {window} days and is given {len(known.dates)}")
-    corrections = network(weights, features.steps[:, -window:], features.ahead[:, -1])
-    factors = dict(zip(weights["depots"].tolist(), weights["calibration"].tolist(), strict=True))
+        raise ValueError(
+            f"a forecast looks back {window} days and the file has {len(known.dates)} ({known.dates[0]} to "
+            f"{known.dates[-1]}). Give a file with at least {window} days."
+        )
+    features = build(known.orders, known.dates, calendar)
+    corrections = network(features.steps[:, -window:], features.ahead[:, -1])
     factor = np.array([factors.get(depot, 1.0) for depot in known.depots])
     orders = np.maximum(np.expm1(features.base[:, -1].astype(np.float64) + corrections), 0.0) * factor[:, None]
     return np.where(np.isfinite(known.orders).any(axis=1)[:, None], orders, np.nan)
+
+
+def forecast_from(weights, known):
+    """`forecast` with what `weights.npz` holds."""
+    calendar = weights["holidays_first"], weights["holidays_kinds"]
+    factors = dict(zip(weights["depots"].tolist(), weights["calibration"].tolist(), strict=True))
+    return forecast(
+        known, calendar, int(weights["window"]), factors, lambda steps, ahead: network(weights, steps, ahead)
+    )
