@@ -1,8 +1,8 @@
 """The checks that cross an op, or any flat function, with the transforms.
 
-A flat function takes values and returns a list of values. The reference (NumPy, op by op) is the oracle
-for programs; central differences in float64 are the oracle for jvp; the dot-product identity ties vjp to
-jvp; a loop ties vmap to the function itself.
+A flat function takes values and returns a list of values. The reference (NumPy, op by op) is the
+oracle for programs; central differences in float64 are the oracle for jvp; the dot-product identity
+ties vjp to jvp; a loop ties vmap to the function itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def assert_same(found, expected, tol: float | None, what: str) -> None:
         return
     tol = max(tol or 0, TOLERANCE.get(found.dtype, 0))
     kind = np.complex128 if dtypes.is_complex(found.dtype) else np.float64
-    np.testing.assert_allclose(found.astype(kind), expected.astype(kind), rtol=tol, atol=tol, err_msg=what)
+    np.testing.assert_allclose(
+        found.astype(kind), expected.astype(kind), rtol=tol, atol=tol, err_msg=what
+    )
 
 
 def random_like(value, seed: int) -> np.ndarray:
@@ -95,11 +97,19 @@ def dot(a: Sequence, b: Sequence) -> float:
 
 
 def as_values(tangents: Sequence, primals: Sequence) -> list:
-    return [np.zeros(p.shape, p.dtype) if t is None else t for t, p in zip(tangents, primals, strict=True)]
+    return [
+        np.zeros(p.shape, p.dtype) if t is None else t
+        for t, p in zip(tangents, primals, strict=True)
+    ]
 
 
 def check_derivatives(
-    fn: Flat, args: Sequence[np.ndarray], order: int, tol: float, seed: int = 0, reverse: bool = True
+    fn: Flat,
+    args: Sequence[np.ndarray],
+    order: int,
+    tol: float,
+    seed: int = 0,
+    reverse: bool = True,
 ) -> None:
     """jvp against central differences and vjp against jvp, and the same of these two themselves."""
     args = [np.asarray(a) for a in args]
@@ -114,7 +124,9 @@ def check_derivatives(
         constant = np.isnan(to_numpy(u)) & np.isnan(to_numpy(d))
         numeric = np.where(constant, 0, numeric)  # a NaN that fills places out of bounds
         scale = max(1.0, float(np.max(np.abs(numeric), initial=0)))
-        np.testing.assert_allclose(to_numpy(t), numeric, rtol=tol, atol=tol * scale, err_msg=f"jvp of result {i}")
+        np.testing.assert_allclose(
+            to_numpy(t), numeric, rtol=tol, atol=tol * scale, err_msg=f"jvp of result {i}"
+        )
     if not reverse:
         return
     cotangents = [random_like(o, seed + 100 + i) for i, o in enumerate(outs)]
@@ -123,10 +135,14 @@ def check_derivatives(
         assert_same(p, o, None, "primal result of vjp")
     cts = pull(cotangents)
     for c, a in zip(cts, args, strict=True):
-        assert c is None or aval_of(c) == aval_of(a), f"cotangent {aval_of(c)} of an operand {aval_of(a)}"
+        assert c is None or aval_of(c) == aval_of(a), (
+            f"cotangent {aval_of(c)} of an operand {aval_of(a)}"
+        )
     forward, backward = dot(cotangents, douts), dot(cts, tangents)
     size = 1 + sum(abs(float(np.sum(np.abs(to_numpy(c))))) for c in cts if c is not None)
-    assert abs(forward - backward) <= 1e-7 * size, f"<ct, jvp> = {forward} but <vjp, t> = {backward}"
+    assert abs(forward - backward) <= 1e-7 * size, (
+        f"<ct, jvp> = {forward} but <vjp, t> = {backward}"
+    )
     if order > 1:
         push = lambda *xs: as_values(*reversed(jvp(fn, xs, tangents)))  # noqa: E731
         check_derivatives(push, args, order - 1, tol * 10, seed + 1000)
@@ -144,7 +160,9 @@ def check_gradients(sample: Sample) -> None:
     fn = flat(Sample(sample.op, tuple(args), params))
     small = restricted(fn, args, sample.grad)
     order = 2 if sample.second_order else 1
-    check_derivatives(small, [args[i] for i in sample.grad], order, sample.fd_tol, reverse=sample.reverse)
+    check_derivatives(
+        small, [args[i] for i in sample.grad], order, sample.fd_tol, reverse=sample.reverse
+    )
 
 
 def check_reference(sample: Sample) -> list:
@@ -152,12 +170,16 @@ def check_reference(sample: Sample) -> list:
     outs = flat(sample)(*sample.args)
     avals = sample.op.abstract(*[aval_of(a) for a in sample.args], **sample.params)
     avals = list(avals) if sample.op.multiple else [avals]
-    assert [aval_of(o) for o in outs] == avals, f"{sample.op} gives {[aval_of(o) for o in outs]}, announces {avals}"
+    assert [aval_of(o) for o in outs] == avals, (
+        f"{sample.op} gives {[aval_of(o) for o in outs]}, announces {avals}"
+    )
     return outs
 
 
 def everything(sample: Sample) -> Flat:
-    """The op, its jvp and its vjp in one flat function: one program tests the lowering of all of them."""
+    """The op, its jvp and its vjp in one flat function: one program tests the lowering of all of
+    them.
+    """
     fn = flat(sample)
 
     def run(*args):
@@ -176,12 +198,16 @@ def everything(sample: Sample) -> Flat:
 
 
 def check_compiled(samples: Sequence[Sample]) -> None:
-    """A program gives what the references give, derivatives included; one program for many samples is quick."""
+    """A program gives what the references give, derivatives included; one program for many samples
+    is quick.
+    """
     fns = [everything(s) for s in samples]
 
     def run(*args):
         rest = iter(args)
-        return [o for s, fn in zip(samples, fns, strict=True) for o in fn(*[next(rest) for _ in s.args])]
+        return [
+            o for s, fn in zip(samples, fns, strict=True) for o in fn(*[next(rest) for _ in s.args])
+        ]
 
     args = [a for s in samples for a in s.args]
     graph, captured = trace(run, [aval_of(a) for a in args], "test")
@@ -198,12 +224,17 @@ def check_compiled(samples: Sequence[Sample]) -> None:
     assert not problems, "\n\n".join(problems)
 
 
+@np.errstate(all="ignore")
 def variations(arg: np.ndarray, size: int) -> np.ndarray:
-    """A batch of valid operands like one: floats scaled a little, others rolled along the flat array."""
+    """A batch of valid operands like one: floats scaled a little, others rolled along the flat
+    array.
+    """
     rows = []
     for i in range(size):
         if dtypes.is_inexact(arg.dtype):
-            rows.append((arg * np.asarray(1 + i / 16, dtypes.real_dtype(arg.dtype))).astype(arg.dtype))
+            rows.append(
+                (arg * np.asarray(1 + i / 16, dtypes.real_dtype(arg.dtype))).astype(arg.dtype)
+            )
         else:
             rows.append(np.roll(arg.reshape(-1), i).reshape(arg.shape))
     return np.stack(rows)
@@ -222,11 +253,20 @@ def check_vmap(sample: Sample, size: int = 3) -> None:
     for batched in subsets(len(sample.args)):
         if any(b and i in sample.unbatched for i, b in enumerate(batched)):
             continue
-        stacks = [variations(a, size) if b else a for a, b in zip(sample.args, batched, strict=True)]
+        stacks = [
+            variations(a, size) if b else a for a, b in zip(sample.args, batched, strict=True)
+        ]
         outs, out_batched = vmap(fn, Axis(size), stacks, batched)
-        rows = [fn(*[np.asarray(s[i]) if b else s for s, b in zip(stacks, batched, strict=True)]) for i in range(size)]
+        rows = [
+            fn(*[np.asarray(s[i]) if b else s for s, b in zip(stacks, batched, strict=True)])
+            for i in range(size)
+        ]
         for j, (o, b) in enumerate(zip(outs, out_batched, strict=True)):
             for i in range(size):
                 row = to_numpy(o)[i] if b else o
-                assert_same(np.asarray(row), rows[i][j], sample.tol, f"row {i} of result {j}, batched {batched}")
-
+                assert_same(
+                    np.asarray(row),
+                    rows[i][j],
+                    sample.tol,
+                    f"row {i} of result {j}, batched {batched}",
+                )

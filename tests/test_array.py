@@ -92,8 +92,9 @@ def test_the_data_given_is_not_shared():
 
 def test_dlpack_and_buffer():
     x = bnp.arange(3.0)
-    shared = np.from_dlpack(x)
-    assert shared.tolist() == [0, 1, 2] and not shared.flags.writeable
+    shared = np.from_dlpack(x, copy=False)
+    assert np.shares_memory(shared, np.asarray(x)) and not shared.flags.writeable
+    assert np.from_dlpack(x).tolist() == [0, 1, 2]
     torch = pytest.importorskip("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -109,7 +110,13 @@ def test_dlpack_and_buffer():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_python_numbers(make, dtype):
     x = make(np.array(1), dtype)
-    assert int(x) == 1 and float(x) == 1.0 and complex(x) == 1 and bool(x) is True
+    assert complex(x) == 1 and bool(x) is True
+    if x.dtype.kind == "c":
+        for f in (int, float):
+            with pytest.raises(TypeError, match=r"x\.real"):
+                f(x)
+    else:
+        assert int(x) == 1 and float(x) == 1.0
     assert type(x.item()) in (bool, int, float, complex) and x.tolist() == 1
     if x.dtype.kind in "iu":
         assert [10, 20][x] == 20 and range(3)[x] == 1
@@ -202,7 +209,7 @@ def test_repr_and_str(make):
         assert repr(make(x)) == text and str(make(x)) == str(np.asarray(make(x)))
     assert repr(bnp.ones(2, "bfloat16")) == "Array([1, 1], dtype=bfloat16)"
     assert repr(bnp.asarray(2.0)) == "Array(2., dtype=float32, weak_type=True)"
-    assert repr(bnp.arange(15) + 100000).endswith(",\n      dtype=int32)") is False
+    assert repr(bnp.arange(15) + 100000).endswith(",\n      dtype=int32)")
     long = repr(make(np.arange(8) + 10**7))
     assert all(len(line) <= 75 for line in long.splitlines()) and long.endswith("dtype=int32)")
     assert f"{bnp.float32(3.14159):.2f} {bnp.int32(7):03d} {bnp.ones(2)}" == "3.14 007 [1. 1.]"
@@ -259,7 +266,7 @@ def test_bit_operators(make, op):
     for other in (make(np.array([1, 2, 3])), 2, np.int32(2)):
         np.testing.assert_array_equal(op(make(a), other), op(a, np.asarray(other)))
         np.testing.assert_array_equal(op(other, make(a)), op(np.asarray(other), a))
-    with pytest.raises(TypeError, match="bits" if op in BITS[:3] else ""):
+    with pytest.raises(TypeError, match="bits" if op in BITS[:3] else "shift"):
         op(bnp.ones(2), 1)
 
 
@@ -330,10 +337,10 @@ def test_mixing_float64_warns_once_and_names_the_line():
         bnp.ones(1) + bnp.arange(1)
 
 
-small = hnp.arrays(
+small = st.builds(
+    lambda a, dtype: a.astype(dtype),
+    hnp.arrays(np.int8, hnp.broadcastable_shapes((2, 3), max_dims=3, max_side=3), elements=st.integers(0, 5)),
     st.sampled_from([np.float32, np.int32, np.uint8, np.bool_, np.complex64]),
-    hnp.broadcastable_shapes((2, 3), max_dims=3, max_side=3),
-    elements=st.integers(0, 1) | st.integers(0, 5),
 )
 
 

@@ -19,16 +19,24 @@ from bevel.core.op import Op, Unsupported
 from bevel.ops import axis_index
 from bevel.transforms.compile import Program
 from bevel.transforms.vmap import Axis, vmap
-from tests.op_checks import check_compiled, check_derivatives, check_gradients, check_reference, check_vmap
+from tests.op_checks import (
+    check_compiled,
+    check_derivatives,
+    check_gradients,
+    check_reference,
+    check_vmap,
+)
 from tests.samples.base import Sample, normal
 from tests.samples.collective import COLLECTIVES, SIZE
 
 MODULES = [
-    importlib.import_module(f"tests.samples.{m.name}") for m in pkgutil.iter_modules(tests.samples.__path__)
+    importlib.import_module(f"tests.samples.{m.name}")
+    for m in pkgutil.iter_modules(tests.samples.__path__)
 ]
 SAMPLES: list[Sample] = [s for m in MODULES for s in getattr(m, "SAMPLES", ())]
 HOLDERS = [bevel.ops] + [
-    importlib.import_module(f"bevel.control.{m.name}") for m in pkgutil.iter_modules(bevel.control.__path__)
+    importlib.import_module(f"bevel.control.{m.name}")
+    for m in pkgutil.iter_modules(bevel.control.__path__)
 ]
 OPS: dict[str, Op] = {
     value.name: value
@@ -37,7 +45,7 @@ OPS: dict[str, Op] = {
     if isinstance(value, Op) and (module is bevel.ops or name == value.name)
 }
 INDIRECT = {
-    custom_vjp_linear: "it exists only between custom_vjp's two passes; test_control.py differentiates them",
+    custom_vjp_linear: "it exists only between the two passes of custom_vjp",
     axis_index: "it has no operands; test_axis_index",
 }
 RULES = ("reference", "lower", "jvp", "transpose", "batch")
@@ -56,7 +64,9 @@ def test_op_has_samples(name):
     mine = [s for s in SAMPLES if s.op is op]
     assert mine, f"{name} has no sample: add one to tests/samples/"
     if op.jvp is not None and isinstance(op.jvp, tuple):
-        assert any(s.grad for s in mine), f"{name} has a derivative and no sample that differentiates it"
+        assert any(s.grad for s in mine), (
+            f"{name} has a derivative and no sample that differentiates it"
+        )
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -103,7 +113,7 @@ def test_vmap(sample):
     check_vmap(sample)
 
 
-# -- collectives: functions of a mapped axis ---------------------------------------------------------
+# -- collectives: functions of a mapped axis ------------------------------------------------------
 
 
 def mapped(collective):
@@ -111,14 +121,19 @@ def mapped(collective):
 
     def fn(x):
         outs, batched = vmap(
-            lambda row: [collective.op(row, axis_name="i", **collective.params)], Axis(x.shape[0], "i"), [x], [True]
+            lambda row: [collective.op(row, axis_name="i", **collective.params)],
+            Axis(x.shape[0], "i"),
+            [x],
+            [True],
         )
         return outs if batched[0] else [bevel.ops.batch_broadcast(x.shape[0], outs[0], False)]
 
     return fn
 
 
-collectives = pytest.mark.parametrize("collective", COLLECTIVES, ids=[c.op.name for c in COLLECTIVES])
+collectives = pytest.mark.parametrize(
+    "collective", COLLECTIVES, ids=[c.op.name for c in COLLECTIVES]
+)
 
 
 @collectives
@@ -127,7 +142,9 @@ def test_collective(collective):
     fn = mapped(collective)
     np.testing.assert_allclose(to_numpy(fn(x)[0]), collective.expected(x), rtol=1e-6)
     graph, captured = trace(fn, [Aval(x.shape, x.dtype)], "test")
-    np.testing.assert_allclose(to_numpy(Program(graph)([*captured, x])[0]), collective.expected(x), rtol=1e-6)
+    np.testing.assert_allclose(
+        to_numpy(Program(graph)([*captured, x])[0]), collective.expected(x), rtol=1e-6
+    )
     if collective.differentiable:
         check_derivatives(fn, [x.astype(np.float64)], 2, 1e-5)
 
@@ -137,7 +154,9 @@ def test_collective_under_another_axis(collective):
     x = normal((3, SIZE, *collective.row))
     outs, batched = vmap(mapped(collective), Axis(3), [x], [True])
     assert batched == [True]
-    np.testing.assert_allclose(to_numpy(outs[0]), np.stack([collective.expected(row) for row in x]), rtol=1e-6)
+    np.testing.assert_allclose(
+        to_numpy(outs[0]), np.stack([collective.expected(row) for row in x]), rtol=1e-6
+    )
 
 
 @collectives
@@ -145,7 +164,10 @@ def test_collective_of_one_value(collective):
     """A value that is the same in all rows."""
     row = normal(collective.row)
     outs, batched = vmap(
-        lambda x: [collective.op(row, axis_name="i", **collective.params)], Axis(SIZE, "i"), [np.zeros(SIZE)], [True]
+        lambda x: [collective.op(row, axis_name="i", **collective.params)],
+        Axis(SIZE, "i"),
+        [np.zeros(SIZE)],
+        [True],
     )
     found = to_numpy(outs[0]) if batched[0] else np.stack([to_numpy(outs[0])] * SIZE)
     np.testing.assert_allclose(found, collective.expected(np.stack([row] * SIZE)), rtol=1e-6)

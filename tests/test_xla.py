@@ -218,7 +218,7 @@ def test_executables_describe_themselves(folder):
         exe.stablehlo(),
         [o],
         exe.devices,
-        bindings.compile_options(device_ids=[0]),
+        bindings.compile_options(exe.devices[0]),
     )
     x = f32(8, 8)
     np.testing.assert_allclose(

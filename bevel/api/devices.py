@@ -8,9 +8,10 @@ import numpy as np
 
 from bevel.api.flat import as_handle
 from bevel.core import config, tree
+from bevel.core.buffer import Buffer
 from bevel.core.handle import Handle, KeyTag, fresh_tag, wrap
 from bevel.core.interpreter import Tracer
-from bevel.transforms.compile import to_buffer
+from bevel.transforms.compile import to_raw
 from bevel.xla import client
 
 
@@ -109,7 +110,7 @@ def device_put(x: Any, device: Any = None, *, src: Any = None, donate: bool = Fa
 
     def one(leaf: Any) -> Any:
         h = as_handle(leaf, "device_put: a value")
-        return h if isinstance(h._v, Tracer) else wrap(to_buffer(h._v, target), fresh_tag(h._tag))
+        return h if isinstance(h._v, Tracer) else wrap(to_raw(h._v, target), fresh_tag(h._tag))
 
     return tree.map(one, x)
 
@@ -138,9 +139,10 @@ def block_until_ready(x: Any) -> Any:
     >>> block_until_ready(bnp.ones(2)).tolist()
     [1.0, 1.0]
     """
-    buffers = [h._v for h in tree.leaves(x) if isinstance(h, Handle) and client.is_buffer(h._v)]
-    if buffers:
-        client.block_until_ready(*buffers)
+    held = [h._v for h in tree.leaves(x) if isinstance(h, Handle)]
+    raws = [v.raw for v in held if type(v) is Buffer]
+    if raws:
+        client.block_until_ready(*raws)
     return x
 
 

@@ -19,13 +19,14 @@ from bevel.api.flat import Output, as_handle, cells_of, name_of, rewrap, signatu
 from bevel.control.call import call
 from bevel.core import config, tree
 from bevel.core.aval import Aval, aval_of
+from bevel.core.buffer import Buffer
 from bevel.core.graph import GraphBuilder
 from bevel.core.handle import Handle, fresh_tag, tag_key, wrap
 from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.ref import Cell, Scope
 from bevel.core.source import hide_internal_frames
 from bevel.numpy.array import Array
-from bevel.transforms.compile import Program, common_device, to_buffer
+from bevel.transforms.compile import Program, common_device, to_raw
 from bevel.transforms.vmap import named_axes
 from bevel.xla import client
 
@@ -125,34 +126,36 @@ class Traced:
 
 
 def run_program(program: Program, consts: list[Any], handles: Sequence[Handle]) -> list[Any]:
-    """Run on handles; NumPy data, theirs and that of constants, is moved to the device once and stays there."""
+    """Run on handles; NumPy data, theirs and that of constants, is moved to the device once and stays there.
+
+    Results are the runtime's arrays, for handles to hold.
+    """
     n = len(consts)
     values = [*consts, *[h._v for h in handles]]
     used = [values[i] for i in program.kept]
     device = common_device(used)
-    buffers = []
+    raws = []
     for i, v in zip(program.kept, used, strict=True):
+        raw = to_raw(v, device)
         if type(v) is np.ndarray:
-            v = to_buffer(v, device)
             if i >= n:
-                handles[i - n]._v = v
+                handles[i - n]._held = raw
             else:
-                consts[i] = v
-        elif client.device_of(v) != device:
-            v = to_buffer(v, device)
-        buffers.append(v)
-    return program.executable(device).run(buffers)
+                consts[i] = Buffer(raw)
+        raws.append(raw)
+    return program.executable(device).run(raws)
 
 
 class Direct:
     """A program without state on one device, with all that calling it takes looked up beforehand."""
 
-    __slots__ = ("consts", "device", "execute", "kept", "program", "single", "tags", "treedef")
+    __slots__ = ("consts", "device", "execute", "kept", "program", "single", "tags", "traced", "treedef")
 
     def __init__(self, traced: Traced):
         program = traced.program
         self.program = program
-        self.consts = traced.consts
+        self.traced = traced
+        self.consts = [c.raw for c in traced.consts]
         self.device = client.default_device()
         self.execute = program.executable(self.device).run
         everything = len(program.kept) == len(program.graph.inputs)
@@ -165,17 +168,20 @@ class Direct:
         """Call with the handles of all argument leaves."""
         device = self.device
         used = handles if self.kept is None else [handles[i] for i in self.kept]
-        buffers = list(self.consts)
+        raws = list(self.consts)
         for h in used:
-            v = h._v
-            if type(v) is np.ndarray:
-                v = h._v = to_buffer(v, device)
-            elif v._sharding._device is not device:
-                values = run_program(self.program, self.consts, handles)
-                break
-            buffers.append(v)
+            raw = h._held
+            if type(raw) is np.ndarray:
+                raw = h._held = to_raw(raw, device)
+            else:
+                if type(raw) is Buffer:
+                    raw = raw.raw
+                if raw._sharding._device is not device:
+                    values = run_program(self.program, self.traced.consts, handles)
+                    break
+            raws.append(raw)
         else:
-            values = self.execute(buffers)
+            values = self.execute(raws)
         if self.single:
             return Array(values[0])
         if self.tags is None:
@@ -255,8 +261,8 @@ class Jitted:
         for x in leaves:
             if type(x) is not Array:
                 return None, None, None
-            v = x._v
-            key.append(Aval(v.shape, v.dtype) if type(v) is np.ndarray else v.aval)
+            held = x._held
+            key.append(Aval(held.shape, held.dtype) if type(held) is np.ndarray else held.aval)
             tag = x._tag
             if tag is not None:
                 key.append(tag_key(tag))

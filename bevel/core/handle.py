@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bevel.core.buffer import Buffer
 from bevel.core.source import Source
 
 
@@ -50,11 +51,31 @@ class KeyTag:
 class Handle:
     """A value and its tag; immutable for users."""
 
-    __slots__ = ("__weakref__", "_tag", "_v")
+    __slots__ = ("__weakref__", "_held", "_tag")
 
-    def __init__(self, value: Any, tag: Any = None):
-        self._v = value
+    def __init__(self, held: Any, tag: Any = None):
+        self._held = held
         self._tag = tag
+
+    @property
+    def _v(self) -> Any:
+        """The value: a NumPy array, a `Buffer` or a tracer."""
+        held = self._held
+        if type(held) is _raw_type:
+            held = self._held = Buffer(held)
+        return held
+
+
+_raw_type: type | None = None
+
+
+def set_raw_type(cls: type) -> None:
+    """Install the class of the runtime's arrays, which handles may hold until they are looked at.
+
+    So that a chain of compiled calls never makes a `Buffer`.
+    """
+    global _raw_type
+    _raw_type = cls
 
 
 _handle_type: type = Handle

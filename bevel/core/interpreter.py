@@ -14,6 +14,7 @@ import numpy as np
 
 from bevel.core import source
 from bevel.core.aval import Aval
+from bevel.core.buffer import Buffer
 from bevel.core.errors import UnexpectedTracerError
 
 
@@ -99,8 +100,9 @@ class Backend:
 
     accelerator = False
 
-    def to_numpy(self, value: Any) -> np.ndarray:
-        raise TypeError(f"not an array value: {type(value).__name__}")
+    def read(self, raw: Any) -> np.ndarray:
+        """The contents of the runtime's array."""
+        raise NotImplementedError
 
     def wants(self, op, args) -> bool:
         """Whether this op runs as a one-op program rather than as NumPy."""
@@ -181,7 +183,11 @@ def to_numpy(value: Any) -> np.ndarray:
         raise leaked(value)
     if isinstance(value, np.generic):
         return np.asarray(value)
-    return backend.to_numpy(value)
+    if type(value) is not Buffer:
+        raise TypeError(f"internal: a {type(value).__name__} is not an array value")
+    if value.host is None or value.raw.is_deleted():
+        value.host = backend.read(value.raw)
+    return value.host
 
 
 def is_concrete(value: Any) -> bool:

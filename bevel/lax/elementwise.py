@@ -1,4 +1,6 @@
-"""Elementwise functions with the names and argument orders of `jax.lax`: one op each, nothing promoted."""
+"""Elementwise functions with the names and argument orders of `jax.lax`: one op each, nothing
+promoted.
+"""
 
 from __future__ import annotations
 
@@ -373,7 +375,8 @@ def clamp(min: Any, x: Any, max: Any) -> Any:
 
 
 def select(pred: Any, on_true: Any, on_false: Any) -> Any:
-    """`on_true` where `pred` holds, `on_false` elsewhere; the three have one shape, or `pred` has no axes.
+    """`on_true` where `pred` holds, `on_false` elsewhere; the three have one shape, or `pred` has
+    no axes.
 
     >>> lax.select(True, 1.0, 2.0)
     Array(1., dtype=float32, weak_type=True)
@@ -403,7 +406,8 @@ def select_n(which: Any, *cases: Any) -> Any:
         tuple(values[0].shape[: len(index.shape)]),
     ):
         raise ShapeError(
-            f"lax.select_n: which has shape {tuple(index.shape)} and the cases {sorted(shapes)}; the cases "
+            f"lax.select_n: which has shape {tuple(index.shape)} and the cases "
+            f"{sorted(shapes)}; the cases "
             "need one shape, which that shape or none. bnp.where and bnp.select broadcast."
         )
     shape = tuple(values[0].shape)

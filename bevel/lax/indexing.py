@@ -40,7 +40,9 @@ class ScatterDimensionNumbers(NamedTuple):
 
 
 class GatherScatterMode(enum.Enum):
-    """What an index out of range does: is clipped, is dropped (a gather gives the fill value), cannot happen."""
+    """What an index out of range does: is clipped, is dropped (a gather gives the fill value),
+    cannot happen.
+    """
 
     CLIP = "clip"
     FILL_OR_DROP = "fill"
@@ -88,7 +90,8 @@ def gather(
 ) -> Any:
     """Windows of an array at computed places: the last axis of `start_indices` is one place.
 
-    With `mode` None or "fill" a window that does not fit is `fill_value` (NaN, or the smallest integer).
+    With `mode` None or "fill" a window that does not fit is `fill_value` (NaN, or the smallest
+    integer).
 
     >>> dims = lax.GatherDimensionNumbers((), (0,), (0,))
     >>> lax.gather(bnp.array([5, 6, 7]), bnp.array([[2], [0]]), dims, (1,))

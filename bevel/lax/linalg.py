@@ -1,4 +1,6 @@
-"""Matrix factorizations over any leading axes, with the names of `jax.lax.linalg`; nothing is promoted."""
+"""Matrix factorizations over any leading axes, with the names of `jax.lax.linalg`; nothing is
+promoted.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def cholesky(a: Any, *, symmetrize_input: bool = True) -> Any:
 
 
 def lu(x: Any) -> tuple[Any, Any, Any]:
-    """LU factors in one matrix, the row exchanged with at each step, and the permutation that results.
+    """LU factors in one matrix, the row exchanged with at each step, and the permutation that
+    results.
 
     >>> factors, pivots, permutation = lax.linalg.lu(bnp.array([[0.0, 1.0], [2.0, 3.0]]))
     >>> permutation
@@ -63,7 +66,8 @@ def svd(x: Any, *, full_matrices: bool = True, compute_uv: bool = True) -> Any:
 def eigh(
     x: Any, *, lower: bool = True, symmetrize_input: bool = True, sort_eigenvalues: bool = True
 ) -> tuple[Any, Any]:
-    """Eigenvectors (the columns) and eigenvalues of Hermitian matrices, ascending; in this order, as in JAX.
+    """Eigenvectors (the columns) and eigenvalues of Hermitian matrices, ascending; in this order,
+    as in JAX.
 
     >>> v, w = lax.linalg.eigh(bnp.diag(bnp.array([2.0, 1.0])))
     >>> w

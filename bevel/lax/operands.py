@@ -1,4 +1,5 @@
-"""Operands of the strict array language: nothing is promoted, and only arrays without axes are broadcast.
+"""Operands of the strict array language: nothing is promoted, and only arrays without axes are
+broadcast.
 
 A Python number takes the dtype of the array it meets, if it is of the same kind.
 """
@@ -35,7 +36,8 @@ def one_dtype(name: str, operands: tuple[Any, ...]) -> tuple[list[Any], Any]:
                 f"lax.{name}: dtypes {', '.join([str(np.dtype(v.dtype)) for v in values])} differ "
                 f"at {where(user_source())}.\n"
                 "Why: bevel.lax never promotes.\n"
-                f"Write instead: x.astype({dtype.name!r}), or the function of bevel.numpy, which promotes."
+                f"Write instead: x.astype({dtype.name!r}), or the function of bevel.numpy, "
+                "which promotes."
             )
     return [cast(v, dtype) for v in values], None if strong else WEAK
 
@@ -66,10 +68,13 @@ def strict(name: str, *operands: Any) -> tuple[list[Any], Any]:
 
 
 def require(name: str, value: Any, kinds: str, what: str) -> None:
-    """Raise TypeError unless the dtype of a value is of one of the kinds (letters of `dtypes.kind`)."""
+    """Raise TypeError unless the dtype of a value is of one of the kinds (letters of
+    `dtypes.kind`).
+    """
     if dtypes.kind(np.dtype(value.dtype)) not in kinds:
         raise TypeError(
-            f"lax.{name}: takes {what}, got {np.dtype(value.dtype).name} at {where(user_source())}.\n"
+            f"lax.{name}: takes {what}, got {np.dtype(value.dtype).name} at "
+            f"{where(user_source())}.\n"
             "Write instead: x.astype(...), or the function of bevel.numpy, which converts."
         )
 

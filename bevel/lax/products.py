@@ -1,4 +1,6 @@
-"""Contractions, convolutions and Fourier transforms, with the names and argument orders of `jax.lax`."""
+"""Contractions, convolutions and Fourier transforms, with the names and argument orders of
+`jax.lax`.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class FftType(enum.Enum):
 
 
 class ConvDimensionNumbers(NamedTuple):
-    """Places of (batch, feature, *space) in the input and the result, and of (out, in, *space) in the kernel."""
+    """Places of (batch, feature, *space) in the input and the result, and of (out, in, *space) in
+    the kernel.
+    """
 
     lhs_spec: Sequence[int]
     rhs_spec: Sequence[int]
@@ -58,7 +62,8 @@ def dot_general(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> Any:
-    """Sum of products over pairs of axes: `((lhs axes, rhs axes), (lhs batch axes, rhs batch axes))`.
+    """Sum of products over pairs of axes: `((lhs axes, rhs axes), (lhs batch axes, rhs batch
+    axes))`.
 
     The result has the batch axes first, then the other axes of `lhs`, then those of `rhs`.
 
@@ -99,7 +104,8 @@ def dot(
         if not {*ranks} <= {1, 2} or x.shape[-1] != y.shape[0]:
             raise ShapeError(
                 f"lax.dot: shapes {tuple(x.shape)} and {tuple(y.shape)} do not fit.\n"
-                "Why: it takes vectors and matrices, the last axis of the first as long as the first of the second.\n"
+                "Why: it takes vectors and matrices, the last axis of the first as long as the "
+                "first of the second.\n"
                 "Write instead: lax.dot_general, or bnp.matmul for stacks."
             )
         dimension_numbers = (((ranks[0] - 1,), (0,)), ((), ()))
@@ -129,7 +135,8 @@ def _spec(name: str, text: Any, letters: str, ndim: int) -> tuple[int, ...]:
     space = [c for c in text if c not in letters]
     if len(text) != ndim or len(set(text)) != ndim or any(c not in text for c in letters):
         raise ValueError(
-            f"{name}: layout {text!r} must name {letters[0]}, {letters[1]} and {ndim - 2} space axes once"
+            f"{name}: layout {text!r} must name {letters[0]}, {letters[1]} and {ndim - 2} space "
+            "axes once"
         )
     return (text.index(letters[0]), text.index(letters[1]), *[text.index(c) for c in space])
 
@@ -137,7 +144,8 @@ def _spec(name: str, text: Any, letters: str, ndim: int) -> tuple[int, ...]:
 def conv_dimension_numbers(
     lhs_shape: Sequence[int], rhs_shape: Sequence[int], dimension_numbers: Any
 ) -> Any:
-    """Layouts as a `ConvDimensionNumbers`: from None (batch or out first, then features), or three strings.
+    """Layouts as a `ConvDimensionNumbers`: from None (batch or out first, then features), or three
+    strings.
 
     >>> lax.conv_dimension_numbers((1, 8, 8, 3), (3, 3, 3, 16), ("NHWC", "HWIO", "NHWC")).lhs_spec
     (0, 3, 1, 2)
@@ -145,7 +153,8 @@ def conv_dimension_numbers(
     name, n = "conv_dimension_numbers", len(lhs_shape)
     if len(rhs_shape) != n or n < 2:
         raise ShapeError(
-            f"{name}: input {tuple(lhs_shape)} and kernel {tuple(rhs_shape)} need as many axes, at least 2"
+            f"{name}: input {tuple(lhs_shape)} and kernel {tuple(rhs_shape)} need as many axes, "
+            "at least 2"
         )
     if dimension_numbers is None:
         return ConvDimensionNumbers(*[tuple(range(n))] * 3)
@@ -185,7 +194,8 @@ def conv_general_dilated(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> Any:
-    """Convolution (the kernel is not flipped) in any layout, with strides, padding, dilation and groups.
+    """Convolution (the kernel is not flipped) in any layout, with strides, padding, dilation and
+    groups.
 
     `padding` is "SAME", "SAME_LOWER", "VALID" or (low, high) for every space axis.
 
@@ -306,8 +316,8 @@ def conv_transpose(
 ) -> Any:
     """The convolution that enlarges: the derivative of a strided one, as a layer of its own.
 
-    Layouts are NHWC and HWIO (NWC, WIO; NDHWC, DHWIO) unless given. `transpose_kernel` flips the kernel and
-    exchanges its feature axes, for the exact transpose of `conv_general_dilated`.
+    Layouts are NHWC and HWIO (NWC, WIO; NDHWC, DHWIO) unless given. `transpose_kernel` flips the
+    kernel and exchanges its feature axes, for the exact transpose of `conv_general_dilated`.
 
     >>> lax.conv_transpose(bnp.ones((1, 4, 3)), bnp.ones((2, 3, 5)), (2,), "SAME").shape
     (1, 8, 5)
@@ -353,7 +363,8 @@ def conv_general_dilated_patches(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> Any:
-    """The patches a convolution would see, as features: for each input feature, the window in row-major order.
+    """The patches a convolution would see, as features: for each input feature, the window in
+    row-major order.
 
     >>> lax.conv_general_dilated_patches(bnp.arange(4.0).reshape(1, 1, 4), (2,), (1,), "VALID")[0]
     Array([[0., 1., 2.],
@@ -392,7 +403,8 @@ def conv_general_dilated_patches(
 
 
 def fft(x: Any, fft_type: FftType | str, fft_lengths: Sequence[int]) -> Any:
-    """Fourier transform over the last `len(fft_lengths)` axes, at most three; inverse ones are divided by their size.
+    """Fourier transform over the last `len(fft_lengths)` axes, at most three; inverse ones are
+    divided by their size.
 
     For "irfft" the lengths are those of the result.
 

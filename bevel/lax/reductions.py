@@ -213,7 +213,8 @@ def _body(name: str, computation: Callable, values: list[Any], structure: Any) -
         raise Unsupported(
             f"lax.{name}: the function to reduce with uses a traced value from outside.\n"
             "Why: it becomes a program of its own, which sees its arguments only.\n"
-            "Write instead: pass the value as one more operand, or use lax.associative_scan or lax.scan."
+            "Write instead: pass the value as one more operand, or use lax.associative_scan or "
+            "lax.scan."
         )
     return graph
 
@@ -224,10 +225,12 @@ def reduce(
     computation: Callable[[Any, Any], Any],
     dimensions: Sequence[int],
 ) -> Any:
-    """Reduce with an associative function of two values, from an initial value that changes nothing.
+    """Reduce with an associative function of two values, from an initial value that changes
+    nothing.
 
-    `operands` and `init_values` are arrays, or trees of one structure that the function takes and returns.
-    Derivatives exist for the functions that have an op: add, mul, max, min, and the bitwise ones.
+    `operands` and `init_values` are arrays, or trees of one structure that the function takes and
+    returns. Derivatives exist for the functions that have an op: add, mul, max, min, and the
+    bitwise ones.
 
     >>> lax.reduce(bnp.array([1, 2, 3]), 0, lax.add, (0,))
     Array(6, dtype=int32)
@@ -329,7 +332,8 @@ def reduce_window(
 
 
 def sort(operand: Any, dimension: int = -1, is_stable: bool = True, num_keys: int = 1) -> Any:
-    """Sort an array along an axis, or several of one shape together, by the first `num_keys` of them.
+    """Sort an array along an axis, or several of one shape together, by the first `num_keys` of
+    them.
 
     >>> lax.sort((bnp.array([2, 1]), bnp.array([5, 6])))[1]
     Array([6, 5], dtype=int32)
@@ -355,7 +359,8 @@ def sort_key_val(
 
 
 def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Any, Any]:
-    """The k largest elements along an axis, descending, and their int32 positions; ties by position.
+    """The k largest elements along an axis, descending, and their int32 positions; ties by
+    position.
 
     >>> lax.top_k(bnp.array([1, 3, 2]), 2)
     (Array([3, 2], dtype=int32), Array([1, 2], dtype=int32))

@@ -89,7 +89,8 @@ def broadcasted_iota(dtype: Any, shape: Any, dimension: int) -> Any:
 
 
 def reshape(operand: Any, new_sizes: Any, dimensions: Sequence[int] | None = None) -> Any:
-    """The same elements in another shape, read with the axes in the order `dimensions` if it is given.
+    """The same elements in another shape, read with the axes in the order `dimensions` if it is
+    given.
 
     >>> lax.reshape(bnp.arange(4), (2, 2)).shape
     (2, 2)
@@ -156,7 +157,8 @@ def broadcast(operand: Any, sizes: Sequence[int]) -> Any:
 
 
 def broadcast_in_dim(operand: Any, shape: Any, broadcast_dimensions: Sequence[int]) -> Any:
-    """Put axis i of the operand at axis `broadcast_dimensions[i]` of `shape`, and repeat along the others.
+    """Put axis i of the operand at axis `broadcast_dimensions[i]` of `shape`, and repeat along the
+    others.
 
     An axis of size 1 may become larger. The places are in ascending order.
 
@@ -233,7 +235,8 @@ def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> list[Any]:
     ends = np.cumsum([0, *size_of("split", tuple(sizes))]).tolist()
     if ends[-1] != logical_shape(x)[axis]:
         raise ShapeError(
-            f"lax.split: sizes {tuple(sizes)} do not add up to the {logical_shape(x)[axis]} of axis {axis}"
+            f"lax.split: sizes {tuple(sizes)} do not add up to the {logical_shape(x)[axis]} of "
+            f"axis {axis}"
         )
     return [cut_axis(x, axis, i, j) for i, j in zip(ends, ends[1:], strict=False)]
 
@@ -469,7 +472,8 @@ def stop_gradient(x: Any) -> Any:
 
 
 def optimization_barrier(operand: Any, /) -> Any:
-    """Every array of a tree as it is; the compiler moves no work across, and merges nothing with what is before.
+    """Every array of a tree as it is; the compiler moves no work across, and merges nothing with
+    what is before.
 
     >>> lax.optimization_barrier((1.0, 2.0))[1]
     Array(2., dtype=float32, weak_type=True)

@@ -10,7 +10,7 @@ from bevel.nn.module import Module
 from bevel.nn.state import State, state, update
 from bevel.nn.structure import path_text
 from bevel.nn.variables import OptState, Param
-from bevel.optim.base import apply_updates
+from bevel.nn.updates import apply_updates
 
 
 class Optimizer(Module):

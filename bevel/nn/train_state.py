@@ -8,7 +8,7 @@ from typing import Any
 
 import bevel.numpy as bnp
 from bevel.core import dtypes, tree
-from bevel.optim.base import apply_updates
+from bevel.nn.updates import apply_updates
 
 
 @dataclasses.dataclass(frozen=True)

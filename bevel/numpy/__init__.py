@@ -108,6 +108,13 @@ from bevel.numpy.elementwise import (
     tanh,
     true_divide,
 )
+from bevel.numpy.functional import (
+    apply_along_axis,
+    apply_over_axes,
+    frompyfunc,
+    piecewise,
+    vectorize,
+)
 from bevel.numpy.grids import (
     c_,
     diag_indices,
@@ -253,6 +260,21 @@ from bevel.numpy.numerics import (
     spacing,
     trunc,
 )
+from bevel.numpy.padding import (
+    pad,
+)
+from bevel.numpy.polynomials import (
+    poly,
+    polyadd,
+    polyder,
+    polydiv,
+    polyfit,
+    polyint,
+    polymul,
+    polysub,
+    polyval,
+    roots,
+)
 from bevel.numpy.products import (
     cross,
     dot,
@@ -384,6 +406,21 @@ from bevel.numpy.sets import (
     unique_counts,
     unique_inverse,
     unique_values,
+)
+from bevel.numpy.signal import (
+    bartlett,
+    blackman,
+    convolve,
+    correlate,
+    diff,
+    ediff1d,
+    gradient,
+    hamming,
+    hanning,
+    interp,
+    kaiser,
+    trapezoid,
+    unwrap,
 )
 from bevel.numpy.sorting import (
     argpartition,

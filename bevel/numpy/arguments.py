@@ -100,7 +100,8 @@ def number(name: str, x: Any) -> Any:
         raise TypeError(
             f"{name}: a random key is not a number.\n"
             "Why: its words mean nothing to arithmetic.\n"
-            "Write instead: random.uniform(key, shape) or another draw; random.key_data(key) gives the words."
+            "Write instead: random.uniform(key, shape) or another draw; random.key_data(key) "
+            "gives the words."
         )
     return handle._v
 
@@ -177,5 +178,6 @@ def resolve_shape(name: str, old: Shape, new: Shape) -> Shape:
     )
     raise ShapeError(
         f"{name}: an array of shape {old} cannot become {new}: {why}.\n"
-        "Write instead: a shape with the same number of elements, with -1 for the size to be worked out."
+        "Write instead: a shape with the same number of elements, with -1 for the size to be "
+        "worked out."
     )

@@ -161,7 +161,7 @@ class Array(Handle):
                 f"a traced {conversion.spec(self)} is on no device yet.\n"
                 "Write instead: ask for the device of the arguments before, or of the results after the call."
             )
-        return {client.default_device() if type(value) is np.ndarray else client.device_of(value)}
+        return {client.default_device() if type(value) is np.ndarray else client.device_of(value.raw)}
 
     @property
     def device(self) -> Any:
@@ -178,7 +178,7 @@ class Array(Handle):
         value = self._v
         if isinstance(value, Tracer):
             return self
-        moved = client.put(value, device) if type(value) is np.ndarray else client.copy_to(value, device)
+        moved = client.put(value, device) if type(value) is np.ndarray else client.copy_to(value.raw, device)
         return Array(moved, self._tag)
 
     def block_until_ready(self) -> Array:
@@ -189,13 +189,13 @@ class Array(Handle):
         """
         value = self._v
         if type(value) is not np.ndarray and not isinstance(value, Tracer):
-            client.block_until_ready(value)
+            client.block_until_ready(value.raw)
         return self
 
     def is_deleted(self) -> bool:
         """Whether its memory was given away (donated to a jitted call)."""
         value = self._v
-        return type(value) is not np.ndarray and not isinstance(value, Tracer) and value.is_deleted()
+        return type(value) is not np.ndarray and not isinstance(value, Tracer) and value.raw.is_deleted()
 
     # -- to the host -----------------------------------------------------------------------------
 
@@ -214,11 +214,9 @@ class Array(Handle):
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None):
         array = conversion.host(self, "array")
-        if max_version is None or max_version[0] < 1:  # such a consumer cannot be told not to write
-            if copy is False:
-                raise BufferError("an Array is shared read-only, which needs DLPack 1.0. Write instead: copy=True")
-            return array.copy().__dlpack__()
-        return array.__dlpack__(max_version=max_version, dl_device=dl_device, copy=copy)
+        if copy is False:  # the reader promises to heed the read-only flag, which not every library does
+            return array.__dlpack__(max_version=max_version, dl_device=dl_device, copy=False)
+        return array.copy().__dlpack__(max_version=max_version, dl_device=dl_device)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
@@ -254,10 +252,10 @@ class Array(Handle):
         return conversion.truth_value(self)
 
     def __int__(self) -> int:
-        return int(conversion.scalar(self, "int"))
+        return int(conversion.real_scalar(self, "int"))
 
     def __float__(self) -> float:
-        return float(conversion.scalar(self, "float"))
+        return float(conversion.real_scalar(self, "float"))
 
     def __complex__(self) -> complex:
         return complex(conversion.scalar(self, "complex"))
@@ -288,7 +286,7 @@ class Array(Handle):
         value = self._v
         if isinstance(value, Tracer):
             return self
-        own = value.copy() if type(value) is np.ndarray else client.copy_to(value, client.device_of(value))
+        own = value.copy() if type(value) is np.ndarray else client.copy_to(value.raw, client.device_of(value.raw))
         return Array(own, self._tag)
 
     def __repr__(self) -> str:

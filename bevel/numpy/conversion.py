@@ -96,6 +96,14 @@ def scalar(handle: Handle, wanted: str) -> Any:
     return array[()]
 
 
+def real_scalar(handle: Handle, wanted: str) -> Any:
+    """`scalar`, of a real dtype."""
+    found = scalar(handle, wanted)
+    if dtypes.is_complex(found.dtype):
+        raise TypeError(f"{wanted}(x): x is {spec(handle)}.\nWrite instead: x.real, abs(x) or complex(x).")
+    return found
+
+
 def truth_value(handle: Handle) -> bool:
     """What `if x:` means; arrays of other than one element have no truth value."""
     array = host(known_bool(handle), "bool")

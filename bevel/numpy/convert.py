@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bevel.core import config, dtypes, source
-from bevel.core.errors import Float64PromotionWarning
+from bevel.core.errors import Float64PromotionWarning, ShapeError
 from bevel.core.handle import WEAK, Handle, KeyTag, wrap
 from bevel.core.interpreter import is_concrete, quiet, run_quietly, to_numpy
 from bevel.ops import broadcast_in_dim, concatenate, convert, reshape
@@ -346,7 +346,7 @@ def broadcast_values(op: str, values: list[Any]) -> list[Any]:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
         listed = " and ".join(map(str, shapes))
-        raise TypeError(
+        raise ShapeError(
             f"{op}: shapes {listed} do not broadcast at {source.where(source.user_source())}.\n"
             "Why: from the right, axes must be equal or 1.\n"
             "Write instead: add an axis with x[:, None], or transpose one operand."

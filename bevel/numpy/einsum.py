@@ -24,7 +24,9 @@ Path = tuple[tuple[int, ...], ...]
 
 
 class Plan(NamedTuple):
-    """An einsum whose shapes are known: labels of operands and result, sizes, order of the products."""
+    """An einsum whose shapes are known: labels of operands and result, sizes, order of the
+    products.
+    """
 
     inputs: tuple[str, ...]
     output: str
@@ -41,7 +43,9 @@ def _fail(subscripts: str, shapes: tuple, why: str, instead: str) -> ShapeError:
 
 
 def _letters(subscripts: str, shapes: tuple) -> tuple[list[str], str | None, str]:
-    """Labels of each operand with its ellipsis spelled out, those of the result, and the ellipsis's."""
+    """Labels of each operand with its ellipsis spelled out, those of the result, and the
+    ellipsis's.
+    """
     left, arrow, right = subscripts.partition("->")
     inputs = left.split(",")
     if len(inputs) != len(shapes):
@@ -244,8 +248,9 @@ def einsum(
 ) -> Any:
     """Sum of products over named axes: a label in an operand and not in the result is summed over.
 
-    `...` stands for the axes not named, which broadcast. Without `->` the result has the labels that occur
-    once, sorted. `optimize` is a strategy of opt_einsum, a path, or False for left to right.
+    `...` stands for the axes not named, which broadcast. Without `->` the result has the labels
+    that occur once, sorted. `optimize` is a strategy of opt_einsum, a path, or False for left to
+    right.
 
     Raises:
         ShapeError: labels and shapes do not fit.

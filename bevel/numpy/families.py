@@ -60,14 +60,14 @@ def quick_unary(slow: Slow, op: Op, fast: Sequence[np.dtype], reference: np.ufun
 
     def unary(x, /):
         if isinstance(x, Handle) and state.current is EAGER:
-            v, tag = x._v, x._tag
+            v, tag = x._held, x._tag
             if type(v) is _ndarray and v.dtype in known and v.size <= limit and (tag is None or tag is WEAK):
                 try:
                     out = quiet.run(call, v)
                 except _REFUSED:
                     return slow(x)
                 result = _new(type(x))
-                result._v = out if type(out) is _ndarray else _asarray(out)
+                result._held = out if type(out) is _ndarray else _asarray(out)
                 result._tag = tag
                 return result
         return slow(x)
@@ -92,7 +92,7 @@ def quick_binary(
 
     def binary(x1, x2, /):
         if isinstance(x1, Handle) and state.current is EAGER:
-            a, tag = x1._v, x1._tag
+            a, tag = x1._held, x1._tag
             if type(a) is _ndarray and a.size <= limit and (tag is None or tag is WEAK):
                 dtype = a.dtype
                 scalars = scalars_of.get(dtype)
@@ -101,7 +101,7 @@ def quick_binary(
                     if type(x2) in scalars:
                         quick = True
                     elif isinstance(x2, Handle):
-                        b, other = x2._v, x2._tag
+                        b, other = x2._held, x2._tag
                         quick = (
                             type(b) is _ndarray
                             and b.dtype is dtype
@@ -117,7 +117,7 @@ def quick_binary(
                         except _REFUSED:
                             return slow(x1, x2)
                         result = _new(type(x1))
-                        result._v = out if type(out) is _ndarray else _asarray(out)
+                        result._held = out if type(out) is _ndarray else _asarray(out)
                         result._tag = tag if tagged else None
                         return result
         return slow(x1, x2)

@@ -1,7 +1,7 @@
 """Discrete Fourier transforms, as `numpy.fft`, in single precision unless the data is double.
 
-`n` or `s` cut the transformed axes to a size, or fill them with zeros. `norm` says which direction is
-divided by the number of points: "backward" (None), "forward", or "ortho" for its root in both.
+`n` or `s` cut the transformed axes to a size, or fill them with zeros. `norm` says which direction
+is divided by the number of points: "backward" (None), "forward", or "ortho" for its root in both.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def _operand(name: str, a: Any, real: bool) -> Any:
     x = inexact(number(name, a))
     if dtypes.is_complex(np.dtype(x.dtype)):
         if real:
-            raise TypeError(f"{name}: takes real numbers, got {x.dtype}; use x.real, or fft for complex ones")
+            raise TypeError(
+                f"{name}: takes real numbers, got {x.dtype}; use x.real, or fft for complex ones"
+            )
         return x
     dtype = dtypes.float64 if x.dtype == dtypes.float64 else dtypes.float32
     return cast(x, dtype) if real else cast(cast(x, dtype), dtypes.complex_dtype(dtype))
@@ -66,7 +68,9 @@ def _sizes(name: str, kind: str, shape: Sequence[int], s: Sizes) -> list[int]:
     else:
         lengths = [*shape[:-1], 2 * (shape[-1] - 1) if kind == "irfft" else shape[-1]]
     if min(lengths) < 1:
-        raise ShapeError(f"{name}: an axis of {min(lengths)} points cannot be transformed; lengths are {lengths}")
+        raise ShapeError(
+            f"{name}: an axis of {min(lengths)} points cannot be transformed; lengths are {lengths}"
+        )
     return lengths
 
 
@@ -77,7 +81,9 @@ def _transform(name: str, kind: str, a: Any, s: Sizes, axes: Any, norm: str | No
         axes = range(ndim) if s is None else range(ndim - len(s), ndim)
     axes = axes_of(name, tuple(axes), ndim)
     if s is not None and len(s) != len(axes):
-        raise ValueError(f"{name}: {len(s)} sizes {tuple(s)} for {len(axes)} axes {axes}; give one for each")
+        raise ValueError(
+            f"{name}: {len(s)} sizes {tuple(s)} for {len(axes)} axes {axes}; give one for each"
+        )
     if not axes:
         return wrap(x)
     ends = tuple(range(ndim - len(axes), ndim))
@@ -92,7 +98,9 @@ def _transform(name: str, kind: str, a: Any, s: Sizes, axes: Any, norm: str | No
 
 
 def _grouped(x: Any, kind: str, lengths: list[int]) -> Any:
-    """Transform the last axes, as many at once as an op takes; the half-sided axis is in the last group."""
+    """Transform the last axes, as many at once as an op takes; the half-sided axis is in the last
+    group.
+    """
     first, last = lengths[:-_MOST], lengths[-_MOST:]
     if first and kind == "irfft":
         x = _leading(x, "ifft", first, len(last))
@@ -198,7 +206,8 @@ def ifftn(a: Any, s: Sizes = None, axes: Axes = None, norm: str | None = None) -
 
 
 def rfftn(a: Any, s: Sizes = None, axes: Axes = None, norm: str | None = None) -> Any:
-    """Transform of several axes of real numbers; the last of them keeps its non-negative frequencies.
+    """Transform of several axes of real numbers; the last of them keeps its non-negative
+    frequencies.
 
     >>> bnp.fft.rfftn(bnp.ones((4, 4))).shape
     (4, 3)
@@ -252,7 +261,8 @@ def irfft2(a: Any, s: Sizes = None, axes: Axes = (-2, -1), norm: str | None = No
 
 
 def fftfreq(n: int, d: float = 1.0, *, dtype: Any = None) -> Any:
-    """Frequencies of `fft`, in cycles per unit of the spacing `d`: first those that are not negative.
+    """Frequencies of `fft`, in cycles per unit of the spacing `d`: first those that are not
+    negative.
 
     >>> bnp.fft.fftfreq(4)
     Array([ 0.  ,  0.25, -0.5 , -0.25], dtype=float32)

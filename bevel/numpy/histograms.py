@@ -22,7 +22,9 @@ Range = tuple[Any, Any] | None
 
 
 def _limits(x: Any, range: Range) -> tuple[Any, Any]:
-    """The ends of the bins: what is asked for, or the smallest and largest element; apart in any case."""
+    """The ends of the bins: what is asked for, or the smallest and largest element; apart in any
+    case.
+    """
     if range is not None:
         low, high = (wrap(inexact(number("histogram", v))) for v in range)
     elif math.prod(x.shape) == 0:
@@ -36,7 +38,8 @@ def _limits(x: Any, range: Range) -> tuple[Any, Any]:
 def histogram_bin_edges(a: Any, bins: Any = 10, range: Range = None, weights: Any = None) -> Any:
     """The edges of equal bins between the smallest and largest element, or over a range.
 
-    `bins` is their number, the name of one of NumPy's rules (outside `jit` only), or the edges themselves.
+    `bins` is their number, the name of one of NumPy's rules (outside `jit` only), or the edges
+    themselves.
 
     >>> bnp.histogram_bin_edges(bnp.array([0.0, 4.0]), bins=2)
     Array([0., 2., 4.], dtype=float32)
@@ -79,8 +82,8 @@ def histogram(
 ) -> tuple[Any, Any]:
     """How many elements (or how much weight) fall into each bin, and the edges of the bins.
 
-    A bin holds its lower edge; the last one its upper edge too. Counts are int32; `density` divides them so
-    that the area is 1.
+    A bin holds its lower edge; the last one its upper edge too. Counts are int32; `density` divides
+    them so that the area is 1.
 
     >>> counts, edges = bnp.histogram(bnp.array([0.0, 1.0, 1.5, 4.0]), bins=2)
     >>> counts
@@ -90,7 +93,8 @@ def histogram(
     edges = histogram_bin_edges(x, bins, range, weights)
     if weights is not None and logical_shape(enter(weights)) != logical_shape(enter(a)):
         raise ShapeError(
-            f"histogram: a has shape {logical_shape(enter(a))} and weights {logical_shape(enter(weights))}"
+            f"histogram: a has shape {logical_shape(enter(a))} and weights "
+            f"{logical_shape(enter(weights))}"
         )
     slot, inside = _slots(x, edges)
     counts = _counted(slot, inside, None if weights is None else ravel(weights), edges.shape[0] - 1)
@@ -102,7 +106,8 @@ def histogram(
 def histogramdd(
     sample: Any, bins: Any = 10, range: Any = None, weights: Any = None, density: bool | None = None
 ) -> tuple[Any, list[Any]]:
-    """Histogram in several dimensions, of points that are the rows of `(n, d)`; counts and a list of edges.
+    """Histogram in several dimensions, of points that are the rows of `(n, d)`; counts and a list
+    of edges.
 
     `bins` and `range` are as in `histogram`, for all dimensions, or a sequence with one for each.
 

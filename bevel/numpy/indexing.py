@@ -370,7 +370,7 @@ def getitem(x: Handle, index: Any) -> Any:
                 except (IndexError, TypeError) as e:
                     raise _explained(e) from None
                 result = _new(type(x))
-                result._v = out if type(out) is np.ndarray else np.asarray(out)
+                result._held = out if type(out) is np.ndarray else np.asarray(out)
                 result._tag = tag
                 return result
     return wrap(_read(x._v, logical_entries(x, index)), x._tag)

@@ -1,4 +1,6 @@
-"""Arrays in files, in NumPy's formats `.npy` and `.npz`; extension dtypes (bfloat16, float8) included."""
+"""Arrays in files, in NumPy's formats `.npy` and `.npz`; extension dtypes (bfloat16, float8)
+included.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ def _refused(name: str, x: Any, why: str) -> TypeError:
     return TypeError(
         f"{name}: cannot write a {type(x).__name__}.\n"
         f"Why: {why}.\n"
-        "Write instead: bv.checkpoint.save(path, nn.state(model)) for a model, an optimizer or any tree of "
+        "Write instead: bv.checkpoint.save(path, nn.state(model)) for a model, an optimizer or "
+        "any tree of "
         "arrays; bnp.savez(path, a=x, b=y) for several arrays."
     )
 
@@ -67,7 +70,8 @@ def save(file: Any, arr: Any) -> None:
     if array.dtype.kind == "V":
         raise TypeError(
             f"save: the .npy format has no {array.dtype.name}.\n"
-            "Write instead: bnp.savez(path, x=x), which keeps it, or bnp.save(path, x.astype(bnp.float32))."
+            "Write instead: bnp.savez(path, x=x), which keeps it, or bnp.save(path, "
+            "x.astype(bnp.float32))."
         )
     np.save(file, array, allow_pickle=False)
 
@@ -145,7 +149,8 @@ class NpzFile(Mapping):
 
 
 def load(file: Any, *args: Any, **kwargs: Any) -> Any:
-    """The array in a `.npy` file, or a mapping of those in a `.npz` file, at the dtypes they were written with.
+    """The array in a `.npy` file, or a mapping of those in a `.npz` file, at the dtypes they were
+    written with.
 
     `file` is a path or an open binary file; other arguments are those of `numpy.load`.
 

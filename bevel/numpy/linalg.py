@@ -1,7 +1,9 @@
-"""Linear algebra on the last two axes, as `numpy.linalg`; the axes before them are a stack of matrices.
+"""Linear algebra on the last two axes, as `numpy.linalg`; the axes before them are a stack of
+matrices.
 
-Integers are computed in float32; float16 and bfloat16 in float32 and rounded once. A matrix that has no
-result (one that is singular, or not positive definite) gives NaN or inf, as compiled code cannot raise.
+Integers are computed in float32; float16 and bfloat16 in float32 and rounded once. A matrix that
+has no result (one that is singular, or not positive definite) gives NaN or inf, as compiled code
+cannot raise.
 """
 
 from __future__ import annotations
@@ -151,7 +153,8 @@ def _symmetrized(x: Any) -> Any:
 
 
 def cholesky(a: Any, *, upper: bool = False, symmetrize_input: bool = True) -> Any:
-    """Lower triangular `l` with `a = l @ adjoint(l)` (or upper, `adjoint(u) @ u`), NaN where there is none.
+    """Lower triangular `l` with `a = l @ adjoint(l)` (or upper, `adjoint(u) @ u`), NaN where there
+    is none.
 
     `a` is Hermitian and positive definite; it is taken as the mean of itself and its adjoint unless
     `symmetrize_input` is off, when only the lower triangle is read.
@@ -184,7 +187,8 @@ def qr(a: Any, mode: str = "reduced") -> Any:
 def svd(
     a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False
 ) -> Any:
-    """`a = U @ diag(S) @ Vh` with S real, not negative and descending; S alone without `compute_uv`.
+    """`a = U @ diag(S) @ Vh` with S real, not negative and descending; S alone without
+    `compute_uv`.
 
     `hermitian` says that the matrices are, and takes their eigenvalues instead.
 
@@ -229,10 +233,11 @@ def svdvals(x: Any, /) -> Any:
 
 
 def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:
-    """Eigenvalues, real and ascending, and orthonormal eigenvectors (the columns) of Hermitian matrices.
+    """Eigenvalues, real and ascending, and orthonormal eigenvectors (the columns) of Hermitian
+    matrices.
 
-    `a` is taken as the mean of itself and its adjoint; without `symmetrize_input` only the triangle `UPLO`
-    ("L" or "U") is read.
+    `a` is taken as the mean of itself and its adjoint; without `symmetrize_input` only the triangle
+    `UPLO` ("L" or "U") is read.
 
     >>> w, v = bnp.linalg.eigh(bnp.array([[2.0, 0.0], [0.0, 1.0]]))
     >>> w
@@ -256,7 +261,8 @@ def eigvalsh(a: Any, UPLO: str | None = "L", *, symmetrize_input: bool = True) -
 
 
 def eig(a: Any) -> EigResult:
-    """Complex eigenvalues and eigenvectors (the columns, of length 1) of square matrices; on the CPU only.
+    """Complex eigenvalues and eigenvectors (the columns, of length 1) of square matrices; on the
+    CPU only.
 
     >>> w, v = bnp.linalg.eig(bnp.array([[0.0, 1.0], [-1.0, 0.0]]))
     >>> bnp.sort(w.imag)
@@ -437,10 +443,12 @@ def cond(x: Any, p: Any = None) -> Any:
 def lstsq(
     a: Any, b: Any, rcond: Any = None, *, numpy_resid: bool = False
 ) -> tuple[Any, Any, Any, Any]:
-    """The `x` that makes `norm(b - a @ x)` least, the squared residuals, the rank, and the singular values.
+    """The `x` that makes `norm(b - a @ x)` least, the squared residuals, the rank, and the singular
+    values.
 
-    Singular values up to `rcond` times the largest count as zero (None: machine precision times the larger
-    size). Residuals are those of every column, for any rank, unless `numpy_resid` asks for NumPy's rule.
+    Singular values up to `rcond` times the largest count as zero (None: machine precision times the
+    larger size). Residuals are those of every column, for any rank, unless `numpy_resid` asks for
+    NumPy's rule.
 
     >>> x, *_ = bnp.linalg.lstsq(bnp.array([[1.0], [1.0]]), bnp.array([1.0, 3.0]))
     >>> bool(bnp.allclose(x, bnp.array([2.0])))
@@ -533,7 +541,8 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
 
 
 def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
-    """The `x` with `tensordot(a, x, x.ndim) = b`; the axes in `axes` are moved to the end of `a` first.
+    """The `x` with `tensordot(a, x, x.ndim) = b`; the axes in `axes` are moved to the end of `a`
+    first.
 
     >>> bnp.linalg.tensorsolve(bnp.eye(6).reshape(2, 3, 2, 3), bnp.ones((2, 3))).shape
     (2, 3)
@@ -573,7 +582,8 @@ def outer(x1: Any, x2: Any, /) -> Any:
     shapes = [tuple(number("outer", x).shape) for x in (x1, x2)]
     if any(len(s) != 1 for s in shapes):
         raise ShapeError(
-            f"linalg.outer: takes two vectors, got shapes {shapes[0]} and {shapes[1]}; use bnp.outer"
+            f"linalg.outer: takes two vectors, got shapes {shapes[0]} and {shapes[1]}; use "
+            "bnp.outer"
         )
     return products.outer(x1, x2)
 

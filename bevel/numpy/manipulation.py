@@ -1,7 +1,7 @@
 """Shapes and places: functions that move elements and compute nothing.
 
-All of them take random keys too, and work under every transform; under `jit` shapes, axes and counts are
-static.
+All of them take random keys too, and work under every transform; under `jit` shapes, axes and
+counts are static.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from bevel.ops import convert, dynamic_slice, rem, sub
 def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     """The same elements in another shape; one entry may be -1.
 
-    `order="F"` reads and writes with the first axis changing fastest. `copy` is accepted as in NumPy;
-    arrays are immutable, so it changes nothing.
+    `order="F"` reads and writes with the first axis changing fastest. `copy` is accepted as in
+    NumPy; arrays are immutable, so it changes nothing.
 
     Raises:
         ShapeError: the number of elements differs.
@@ -81,7 +81,8 @@ def transpose(a: Any, axes: Any = None) -> Any:
     order = axes_of("transpose", tuple(axes) if not isinstance(axes, int) else axes, ndim)
     if len(order) != ndim:
         raise ValueError(
-            f"transpose: axes={tuple(axes)} must name each of the {ndim} axes of {logical_shape(x)} once"
+            f"transpose: axes={tuple(axes)} must name each of the {ndim} axes of "
+            f"{logical_shape(x)} once"
         )
     return permute(x, order)
 
@@ -291,7 +292,8 @@ def _sequence(name: str, arrays: Any) -> list[Any]:
         items = unstack(arrays)
     else:
         raise TypeError(
-            f"{name}: takes a list or tuple of arrays, got {type(arrays).__name__}; write {name}([a, b, ...])"
+            f"{name}: takes a list or tuple of arrays, got {type(arrays).__name__}; write "
+            f"{name}([a, b, ...])"
         )
     if not items:
         raise ValueError(f"{name}: needs at least one array")
@@ -350,8 +352,10 @@ def stack(arrays: Any, axis: int = 0, dtype: Any = None) -> Any:
     for i, x in enumerate(items):
         if logical_shape(x) != shape:
             raise ShapeError(
-                f"stack: array 0 has shape {shape} and array {i} has shape {logical_shape(x)}; all must be equal.\n"
-                "Write instead: pad them to one shape, or bnp.concatenate along an axis they may differ in."
+                f"stack: array 0 has shape {shape} and array {i} has shape {logical_shape(x)}; "
+                "all must be equal.\n"
+                "Write instead: pad them to one shape, or bnp.concatenate along an axis they "
+                "may differ in."
             )
     axis = axis_of("stack", axis, len(shape) + 1)
     grown = (*shape[:axis], 1, *shape[axis:])
@@ -414,7 +418,8 @@ def column_stack(tup: Any) -> Any:
 
 
 def block(arrays: Any) -> Any:
-    """Put an array together from nested lists of blocks: the innermost lists join along the last axis.
+    """Put an array together from nested lists of blocks: the innermost lists join along the last
+    axis.
 
     >>> bnp.block([[bnp.ones((1, 1)), bnp.zeros((1, 2))], [bnp.zeros((2, 1)), bnp.ones((2, 2))]]).shape
     (3, 3)
@@ -472,7 +477,8 @@ def _sections(name: str, n: int, where: Any, equal: bool) -> list[tuple[int, int
     if equal and extra:
         raise ShapeError(
             f"{name}: {n} elements do not divide into {count} equal parts; "
-            f"use bnp.array_split for parts of {small} and {small + 1}, or give the indices to split at"
+            f"use bnp.array_split for parts of {small} and {small + 1}, or give the indices to "
+            "split at"
         )
     ends = np.cumsum([small + 1] * extra + [small] * (count - extra)).tolist()
     return list(zip([0, *ends[:-1]], ends, strict=True))
@@ -607,7 +613,8 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
 
 
 def roll(a: Any, shift: Any, axis: Any = None) -> Any:
-    """Move elements along axes by `shift` places; those that fall off one end come back at the other.
+    """Move elements along axes by `shift` places; those that fall off one end come back at the
+    other.
 
     `shift` may be traced. Without an axis the array is rolled as if it were flat.
 

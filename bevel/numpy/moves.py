@@ -1,7 +1,7 @@
 """Moves of elements on handles, by the shape users see.
 
-A random key's axis of words is added here, so every function built from these takes keys too. Axes are
-non-negative and bounds in range.
+A random key's axis of words is added here, so every function built from these takes keys too. Axes
+are non-negative and bounds in range.
 """
 
 from __future__ import annotations

@@ -22,8 +22,9 @@ from bevel.numpy.reductions import max, min, sum
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Norm of a vector or matrix, or of the vectors along an axis, or the matrices along two.
 
-    Vectors: `ord` None or 2, any other number p (`sum(abs(x)**p)**(1/p)`), inf, -inf, 0 (how many are nonzero).
-    Matrices: None or "fro", "nuc", 1, -1, 2, -2, inf, -inf. With neither `ord` nor `axis`, of all elements.
+    Vectors: `ord` None or 2, any other number p (`sum(abs(x)**p)**(1/p)`), inf, -inf, 0 (how many
+    are nonzero). Matrices: None or "fro", "nuc", 1, -1, 2, -2, inf, -inf. With neither `ord` nor
+    `axis`, of all elements.
 
     >>> bnp.linalg.norm(bnp.array([3.0, 4.0]))
     Array(5., dtype=float32)
@@ -36,7 +37,8 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
             return _euclidean(v, tuple(range(ndim)), keepdims)
         if ndim not in (1, 2):
             raise ShapeError(
-                f"norm: ord={ord!r} of shape {tuple(v.shape)} needs axis=, one for vectors, two for matrices"
+                f"norm: ord={ord!r} of shape {tuple(v.shape)} needs axis=, one for vectors, two "
+                "for matrices"
             )
     axes = axes_of("norm", axis, ndim)
     if len(axes) == 1:

@@ -1,7 +1,7 @@
 """Products of arrays: matmul, dot and their relatives, all of them one `dot_general`.
 
-float32 products run at `precision`, or at the setting `default_matmul_precision`; the result has the
-promoted dtype of the operands unless `preferred_element_type` names another to accumulate in.
+float32 products run at `precision`, or at the setting `default_matmul_precision`; the result has
+the promoted dtype of the operands unless `preferred_element_type` names another to accumulate in.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ def matvec(x1: Any, x2: Any, /) -> Any:
 
 
 def vecmat(x1: Any, x2: Any, /) -> Any:
-    """Product of vectors and matrices, `x1[..., n]` conjugated and `x2[..., n, m]`, stacks broadcast.
+    """Product of vectors and matrices, `x1[..., n]` conjugated and `x2[..., n, m]`, stacks
+    broadcast.
 
     >>> bnp.vecmat(bnp.ones(3), bnp.ones((5, 3, 2))).shape
     (5, 2)
@@ -276,7 +277,8 @@ def outer(a: Any, b: Any, out: None = None) -> Any:
 def tensordot(
     a: Any, b: Any, axes: Any = 2, *, precision: Any = None, preferred_element_type: Any = None
 ) -> Any:
-    """Sum over several axes: the last `axes` of `a` with the first of `b`, or a pair of lists of axes.
+    """Sum over several axes: the last `axes` of `a` with the first of `b`, or a pair of lists of
+    axes.
 
     Raises:
         ShapeError: two axes to be summed together differ.

@@ -1,8 +1,9 @@
 """Reductions and running reductions, with NumPy's arguments and JAX's result dtypes.
 
-Integers narrower than 32 bits and booleans add up in int32 (uint32 for unsigned ones); means of integers
-are float32; float16 and bfloat16 are summed in float32 and rounded once. `where` masks elements out,
-`initial` joins the reduction as one more element, `keepdims` leaves reduced axes with size 1.
+Integers narrower than 32 bits and booleans add up in int32 (uint32 for unsigned ones); means of
+integers are float32; float16 and bfloat16 are summed in float32 and rounded once. `where` masks
+elements out, `initial` joins the reduction as one more element, `keepdims` leaves reduced axes with
+size 1.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ def _extreme(name, op, bool_op, join, edge, a, axis, out, keepdims, initial, whe
         x = _masked(name, x, where, edge(np.dtype(x.dtype)))
     if initial is None and 0 in [x.shape[i] for i in axes]:
         raise ValueError(
-            f"{name}: an array of shape {tuple(x.shape)} has no elements along axis {axis}, so no {name}.\n"
+            f"{name}: an array of shape {tuple(x.shape)} has no elements along axis {axis}, so "
+            f"no {name}.\n"
             f"Write instead: bnp.{name}(x, initial=...), the result for empty input."
         )
     if x.dtype == bool_:
@@ -265,7 +267,8 @@ def _position(name, op, a, axis, out, keepdims):
 
 
 def argmax(a: Any, axis: int | None = None, out: None = None, keepdims: bool = False) -> Any:
-    """Position of the first largest element (NaN counts as largest) along an axis, or in the flat array.
+    """Position of the first largest element (NaN counts as largest) along an axis, or in the flat
+    array.
 
     >>> bnp.argmax(bnp.array([[1, 5], [3, 4]]), axis=1)
     Array([1, 1], dtype=int32)
@@ -274,7 +277,8 @@ def argmax(a: Any, axis: int | None = None, out: None = None, keepdims: bool = F
 
 
 def argmin(a: Any, axis: int | None = None, out: None = None, keepdims: bool = False) -> Any:
-    """Position of the first smallest element (NaN counts as smallest) along an axis, or in the flat array.
+    """Position of the first smallest element (NaN counts as smallest) along an axis, or in the flat
+    array.
 
     >>> bnp.argmin(bnp.array([3, 1, 1]))
     Array(1, dtype=int32)
@@ -375,7 +379,8 @@ def var(
 ) -> Any:
     """Variance along axes: the mean squared distance from the mean, divided by `n - ddof`.
 
-    `correction` is the array API's name for `ddof`. A `mean` taken before (with `keepdims=True`) saves a pass.
+    `correction` is the array API's name for `ddof`. A `mean` taken before (with `keepdims=True`)
+    saves a pass.
 
     >>> bnp.var(bnp.array([1.0, 3.0]))
     Array(1., dtype=float32)

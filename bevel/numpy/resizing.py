@@ -34,9 +34,11 @@ from bevel.numpy.selection import (
 def repeat(
     a: Any, repeats: Any, axis: int | None = None, *, total_repeat_length: int | None = None
 ) -> Any:
-    """Each element (or slice along an axis) several times over; `repeats` may hold a count for each.
+    """Each element (or slice along an axis) several times over; `repeats` may hold a count for
+    each.
 
-    Traced counts need `total_repeat_length`, the size of the result: it is cut, or its last element repeats.
+    Traced counts need `total_repeat_length`, the size of the result: it is cut, or its last element
+    repeats.
 
     >>> bnp.repeat(bnp.array([1, 2]), bnp.array([2, 1]))
     Array([1, 1, 2], dtype=int32)
@@ -101,7 +103,9 @@ def resize(a: Any, new_shape: Any) -> Any:
 
 
 def _static_places(name: str, obj: Any, n: int) -> np.ndarray:
-    """What `obj` (an int, a slice, indices, a mask) names along an axis of size `n`, as an index array."""
+    """What `obj` (an int, a slice, indices, a mask) names along an axis of size `n`, as an index
+    array.
+    """
     if isinstance(obj, slice):
         return np.arange(n)[obj]
     value = number(name, obj) if not isinstance(obj, list) or obj else np.zeros(0, int32)
@@ -117,7 +121,8 @@ def _static_places(name: str, obj: Any, n: int) -> np.ndarray:
 
 
 def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
-    """An array without the slices that `obj` (an int, a slice, indices, a mask) names along an axis.
+    """An array without the slices that `obj` (an int, a slice, indices, a mask) names along an
+    axis.
 
     An int may be traced.
 

@@ -44,7 +44,7 @@ class ScalarType:
         return convert.enter(x, self.dtype)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or self.dtype == getattr(other, "dtype", other)
+        return self is other or self.dtype == (other.dtype if isinstance(other, ScalarType) else other)
 
     def __hash__(self) -> int:
         return hash(self.dtype)

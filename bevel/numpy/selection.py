@@ -1,7 +1,7 @@
 """Choosing elements: by condition, by index along an axis, by position.
 
-Functions whose result has a size that depends on the data (`nonzero`, `compress`, ...) take `size=` under
-`jit`: the result is cut to it, or filled with `fill_value`.
+Functions whose result has a size that depends on the data (`nonzero`, `compress`, ...) take `size=`
+under `jit`: the result is cut to it, or filled with `fill_value`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def where(
 ) -> Any:
     """`x` where the condition holds and `y` elsewhere, broadcast together and promoted.
 
-    With the condition alone, the indices where it holds: `nonzero(condition, size=..., fill_value=...)`.
+    With the condition alone, the indices where it holds: `nonzero(condition, size=...,
+    fill_value=...)`.
 
     >>> bnp.where(bnp.arange(3) > 0, 1.0, -1.0)
     Array([-1.,  1.,  1.], dtype=float32, weak_type=True)
@@ -86,7 +87,8 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     """
     if len(condlist) != len(choicelist) or not len(condlist):
         raise ValueError(
-            f"select: {len(condlist)} conditions and {len(choicelist)} choices; give one each, at least 1"
+            f"select: {len(condlist)} conditions and {len(choicelist)} choices; give one each, "
+            "at least 1"
         )
     values, tag = promote(*choicelist, default)
     out = wrap(values[-1], tag)
@@ -100,8 +102,8 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
     """Element i of the result comes from array `choices[a[i]]`, all broadcast together.
 
-    An index out of range raises (`mode="raise"`; under `jit` it is clipped), is clipped (`"clip"`) or
-    taken modulo the number of choices (`"wrap"`).
+    An index out of range raises (`mode="raise"`; under `jit` it is clipped), is clipped (`"clip"`)
+    or taken modulo the number of choices (`"wrap"`).
 
     >>> bnp.choose(bnp.array([1, 0]), [bnp.array([1, 2]), bnp.array([3, 4])])
     Array([3, 2], dtype=int32)
@@ -116,7 +118,9 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
 
 
 def _bounded(name: str, index: Any, n: int, mode: str) -> Any:
-    """Indices within 0..n-1 by one of NumPy's modes; negative ones count from the end only in `raise`."""
+    """Indices within 0..n-1 by one of NumPy's modes; negative ones count from the end only in
+    `raise`.
+    """
     if mode == "wrap":
         size = ops.full_like(index, n)
         return ops.rem(ops.add(ops.rem(index, size), size), size)
@@ -181,8 +185,8 @@ SIZE_DEPENDS = "the size of the result depends on the data, and a compiled progr
 def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple[Any, ...]:
     """Indices of the nonzero elements, one int32 array per axis.
 
-    With `size` there are exactly that many: cut, or filled with `fill_value` (0 by default; a tuple gives one
-    for each axis). Under `jit` it must be given.
+    With `size` there are exactly that many: cut, or filled with `fill_value` (0 by default; a tuple
+    gives one for each axis). Under `jit` it must be given.
 
     >>> bnp.nonzero(bnp.array([3, 0, 4]))
     (Array([0, 2], dtype=int32),)
@@ -217,7 +221,9 @@ def nonzero(a: Any, *, size: int | None = None, fill_value: Any = None) -> tuple
 
 
 def _first_places(mask: Any, n: int, size: int) -> tuple[Any, Any]:
-    """Flat positions of the first `size` true elements (0 beyond), and how many there are, as `(size,)`."""
+    """Flat positions of the first `size` true elements (0 beyond), and how many there are, as
+    `(size,)`.
+    """
     zeros = ops.broadcast_in_dim(np.zeros((), int32), shape=(size,), dims=())
     if n == 0 or size == 0:
         return zeros, zeros
@@ -354,11 +360,12 @@ def take(
     indices_are_sorted: bool = False,
     fill_value: Any = None,
 ) -> Any:
-    """Slices of an array along an axis (of the flattened array by default); negative indices count from the end.
+    """Slices of an array along an axis (of the flattened array by default); negative indices count
+    from the end.
 
-    An index out of range raises IndexError; where it is traced, its element is `fill_value` (NaN, or the
-    smallest integer). `mode="clip"` takes the nearest element (and 0 for negative indices, as NumPy),
-    `"wrap"` counts round and round, `"fill"` fills in any case.
+    An index out of range raises IndexError; where it is traced, its element is `fill_value` (NaN,
+    or the smallest integer). `mode="clip"` takes the nearest element (and 0 for negative indices,
+    as NumPy), `"wrap"` counts round and round, `"fill"` fills in any case.
 
     >>> bnp.take(bnp.array([5, 6, 7]), bnp.array([2, 0]))
     Array([7, 5], dtype=int32)
@@ -387,7 +394,8 @@ def _aligned(name: str, x: Handle, index: Handle, axis: int) -> tuple[Any, Any]:
     old, places = logical_shape(x), logical_shape(index)
     if len(old) != len(places):
         raise ShapeError(
-            f"{name}: the array has {len(old)} axes and the indices {len(places)}; they need as many"
+            f"{name}: the array has {len(old)} axes and the indices {len(places)}; they need as "
+            "many"
         )
     rest = broadcast_shapes(old[:axis] + old[axis + 1 :], places[:axis] + places[axis + 1 :])
     grown = [(*rest[:axis], n, *rest[axis:]) for n in (old[axis], places[axis])]
@@ -397,9 +405,11 @@ def _aligned(name: str, x: Handle, index: Handle, axis: int) -> tuple[Any, Any]:
 def take_along_axis(
     arr: Any, indices: Any, axis: int | None = -1, mode: str | None = None, fill_value: Any = None
 ):
-    """Elements of an array at an index for each position: what `argsort` and `argmax` give, applied.
+    """Elements of an array at an index for each position: what `argsort` and `argmax` give,
+    applied.
 
-    `indices` has as many axes as `arr` and broadcasts against it on all but `axis`. Modes are those of `take`.
+    `indices` has as many axes as `arr` and broadcasts against it on all but `axis`. Modes are those
+    of `take`.
 
     >>> x = bnp.array([[3, 1, 2]])
     >>> bnp.take_along_axis(x, bnp.argsort(x), axis=1)
@@ -442,7 +452,8 @@ def put_along_axis(
 ) -> Any:
     """A copy of an array with values at the places that `take_along_axis` would read.
 
-    NumPy writes into `arr`; here arrays are immutable and the result is returned (`inplace` must stay False).
+    NumPy writes into `arr`; here arrays are immutable and the result is returned (`inplace` must
+    stay False).
 
     >>> bnp.put_along_axis(bnp.zeros((2, 2)), bnp.array([[0], [1]]), 9, axis=1)
     Array([[9., 0.],
@@ -450,7 +461,8 @@ def put_along_axis(
     """
     if inplace:
         raise ValueError(
-            "put_along_axis: arrays are immutable; write x = bnp.put_along_axis(x, ..., inplace=False)"
+            "put_along_axis: arrays are immutable; write x = bnp.put_along_axis(x, ..., "
+            "inplace=False)"
         )
     x, index = enter(arr), enter(indices)
     if axis is None:
@@ -476,7 +488,8 @@ def put_along_axis(
 
 
 def put(a: Any, ind: Any, v: Any, mode: str | None = None, *, inplace: bool = False) -> Any:
-    """A copy of an array with values at indices of its flattened form; `v` repeats as often as needed.
+    """A copy of an array with values at indices of its flattened form; `v` repeats as often as
+    needed.
 
     >>> bnp.put(bnp.zeros(3), bnp.array([0, 2]), 5)
     Array([5., 0., 5.], dtype=float32)
@@ -518,7 +531,8 @@ def place(arr: Any, mask: Any, vals: Any, *, inplace: bool = False) -> Any:
 
 
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """Elements of the diagonal of each matrix in the plane of two axes, as the last axis of the result.
+    """Elements of the diagonal of each matrix in the plane of two axes, as the last axis of the
+    result.
 
     >>> bnp.diagonal(bnp.array([[1, 2], [3, 4]]))
     Array([1, 4], dtype=int32)
@@ -527,7 +541,8 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     ndim = len(logical_shape(x))
     if ndim < 2:
         raise ShapeError(
-            f"diagonal: needs at least 2 axes, got shape {logical_shape(x)}; bnp.diag builds a matrix"
+            f"diagonal: needs at least 2 axes, got shape {logical_shape(x)}; bnp.diag builds a "
+            "matrix"
         )
     plane = axes_of("diagonal", (axis1, axis2), ndim)
     x = moveaxis(x, plane, (-2, -1))
@@ -542,7 +557,8 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 
 def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = False) -> Any:
-    """A copy of an array with its main diagonal replaced; `wrap` starts it again below in tall matrices.
+    """A copy of an array with its main diagonal replaced; `wrap` starts it again below in tall
+    matrices.
 
     >>> bnp.fill_diagonal(bnp.zeros((2, 2)), 1)
     Array([[1., 0.],
@@ -550,7 +566,8 @@ def fill_diagonal(a: Any, val: Any, wrap: bool = False, *, inplace: bool = False
     """
     if inplace:
         raise ValueError(
-            "fill_diagonal: arrays are immutable; write x = bnp.fill_diagonal(x, val, inplace=False)"
+            "fill_diagonal: arrays are immutable; write x = bnp.fill_diagonal(x, val, "
+            "inplace=False)"
         )
     x = enter(a)
     shape = logical_shape(x)

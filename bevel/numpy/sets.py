@@ -1,7 +1,8 @@
 """Arrays as sets: distinct elements, membership, unions.
 
-Everything is one pass over the sorted array. The size of a result depends on the data, so under `jit`
-give `size`: the result is cut to it, or filled with `fill_value` (by default its first element).
+Everything is one pass over the sorted array. The size of a result depends on the data, so under
+`jit` give `size`: the result is cut to it, or filled with `fill_value` (by default its first
+element).
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ def unique(
 ) -> Any:
     """The distinct elements of an array in order, or its distinct slices along an axis.
 
-    On request also, as int32: the index of the first occurrence of each, the indices that rebuild the
-    array, how often each occurs.
+    On request also, as int32: the index of the first occurrence of each, the indices that rebuild
+    the array, how often each occurs.
 
     >>> bnp.unique(bnp.array([3, 1, 3]), return_counts=True)
     (Array([1, 3], dtype=int32), Array([1, 2], dtype=int32))
@@ -171,7 +172,12 @@ def _inverse(order: Any, new: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _unique_of_nothing(
-    rows: Any, rest: tuple[int, ...], axis: int, wanted: tuple, size: int | None, whole: tuple[int, ...]
+    rows: Any,
+    rest: tuple[int, ...],
+    axis: int,
+    wanted: tuple,
+    size: int | None,
+    whole: tuple[int, ...],
 ) -> Any:
     count = size or 0
     values = ops.full((count, *rest), 0, np.dtype(rows.dtype))
@@ -322,7 +328,8 @@ def intersect1d(
     size: int | None = None,
     fill_value: Any = None,
 ) -> Any:
-    """Distinct elements of both arrays, in order; on request also where each occurs first in either.
+    """Distinct elements of both arrays, in order; on request also where each occurs first in
+    either.
 
     >>> bnp.intersect1d(bnp.array([1, 2, 3]), bnp.array([3, 2]))
     Array([2, 3], dtype=int32)

@@ -1,4 +1,6 @@
-"""Sorting and searching. The order is NumPy's: NaN last, -0 equal to 0, complex by real then imaginary part."""
+"""Sorting and searching. The order is NumPy's: NaN last, -0 equal to 0, complex by real then
+imaginary part.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,8 @@ def sort_complex(a: Any) -> Any:
 
 
 def partition(a: Any, kth: int, axis: int | None = -1) -> Any:
-    """An array in which element `kth` is where sorting would put it, smaller ones before it and larger after.
+    """An array in which element `kth` is where sorting would put it, smaller ones before it and
+    larger after.
 
     >>> float(bnp.partition(bnp.array([3.0, 1.0, 2.0]), 1)[1])
     2.0
@@ -180,9 +183,9 @@ def searchsorted(
 ) -> Any:
     """Where in a sorted vector to insert elements so that it stays sorted, as int32.
 
-    `side="left"` gives the first such place, `"right"` the last. `sorter` are indices that sort `a`.
-    `method="compare_all"` compares every pair, which is quick for short `a` on accelerators; all else
-    is a binary search.
+    `side="left"` gives the first such place, `"right"` the last. `sorter` are indices that sort
+    `a`. `method="compare_all"` compares every pair, which is quick for short `a` on accelerators;
+    all else is a binary search.
 
     >>> bnp.searchsorted(bnp.array([1, 3, 5]), bnp.array([3, 4]))
     Array([1, 2], dtype=int32)
@@ -215,7 +218,8 @@ def searchsorted(
 def digitize(x: Any, bins: Any, right: bool = False, *, method: str = "default") -> Any:
     """The bin that each element falls into: the i with `bins[i-1] <= x < bins[i]`, as int32.
 
-    `bins` is a vector in ascending or descending order; with `right` the upper edge belongs to a bin.
+    `bins` is a vector in ascending or descending order; with `right` the upper edge belongs to a
+    bin.
 
     >>> bnp.digitize(bnp.array([0.5, 2.5]), bnp.array([0.0, 1.0, 2.0]))
     Array([1, 3], dtype=int32)
@@ -242,8 +246,9 @@ def digitize(x: Any, bins: Any, right: bool = False, *, method: str = "default")
 def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | None = None) -> Any:
     """How often each of 0, 1, 2, ... occurs in an array of integers, or the sum of its weights.
 
-    The result has `max(x) + 1` elements, at least `minlength`; under `jit` give its `length` (elements
-    beyond it are not counted). Negative elements count as 0 under `jit` and raise otherwise.
+    The result has `max(x) + 1` elements, at least `minlength`; under `jit` give its `length`
+    (elements beyond it are not counted). Negative elements count as 0 under `jit` and raise
+    otherwise.
 
     >>> bnp.bincount(bnp.array([0, 2, 2]))
     Array([1, 0, 2], dtype=int32)

@@ -52,7 +52,9 @@ _HANDLES = _Array(floor, ceil, where)
 
 
 def _continuous(alpha: float, beta: float) -> Callable:
-    """Hyndman and Fan's rules 4 to 9: interpolate at `alpha + q * (n + 1 - alpha - beta)`, counted from 1."""
+    """Hyndman and Fan's rules 4 to 9: interpolate at `alpha + q * (n + 1 - alpha - beta)`, counted
+    from 1.
+    """
 
     def rule(n: Any, q: Any, xp: _Array) -> tuple[Any, Any]:
         place = n * q + (alpha + q * (1 - alpha - beta)) - 1
@@ -86,7 +88,9 @@ def _midpoint(n: Any, q: Any, xp: _Array) -> tuple[Any, Any]:
 
 
 def _step(tie: float, shift: float) -> Callable:
-    """Rules without interpolation: the element after `n * q - 1 - shift`, and between two `tie` of it."""
+    """Rules without interpolation: the element after `n * q - 1 - shift`, and between two `tie` of
+    it.
+    """
 
     def rule(n: Any, q: Any, xp: _Array) -> tuple[Any, Any]:
         place = n * q - 1 - shift
@@ -207,7 +211,9 @@ def _quantile(
 
 
 def _between(rows: Any, low: Any, high: Any, weight: Any) -> Any:
-    """Elements between two positions of each row; the last axis of the positions is that of the quantiles."""
+    """Elements between two positions of each row; the last axis of the positions is that of the
+    quantiles.
+    """
     lead = (1,) * (len(rows.shape) - len(low.shape))
     a, b = (
         take_along_axis(rows, reshape(i, (*lead, *i.shape)), -1, mode="clip") for i in (low, high)
@@ -225,7 +231,8 @@ def quantile(
     method: str = "linear",
     keepdims: bool = False,
 ) -> Any:
-    """Quantiles along axes (None: of all elements): the axes of `q`, between 0 and 1, come first in the result.
+    """Quantiles along axes (None: of all elements): the axes of `q`, between 0 and 1, come first in
+    the result.
 
     `method` is one of NumPy's thirteen. A slice that holds NaN gives NaN.
 
@@ -367,7 +374,8 @@ def _aligned_weights(weights: Any, shape: tuple[int, ...], axes: tuple[int, ...]
     sizes = tuple([shape[i] for i in axes])
     if logical_shape(w) != sizes:
         raise ShapeError(
-            f"average: weights of shape {logical_shape(w)} fit neither {shape} nor axes {axes}: {sizes}"
+            f"average: weights of shape {logical_shape(w)} fit neither {shape} nor axes {axes}: "
+            f"{sizes}"
         )
     order = sorted(range(len(axes)), key=lambda i: axes[i])
     w = wrap(ops.transpose(w._v, permutation=tuple(order)))
@@ -386,8 +394,8 @@ def cov(
 ) -> Any:
     """Covariance matrix of variables, which are the rows (or, without `rowvar`, the columns).
 
-    Divided by `n - 1`, by `n` with `bias`, or by `n - ddof`. `fweights` say how often each observation
-    counts, `aweights` how much.
+    Divided by `n - 1`, by `n` with `bias`, or by `n - ddof`. `fweights` say how often each
+    observation counts, `aweights` how much.
 
     >>> bnp.cov(bnp.array([[0.0, 2.0], [0.0, 4.0]]))
     Array([[2., 4.],
@@ -433,7 +441,8 @@ def _variables(m: Any, rowvar: bool) -> Any:
 
 
 def corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
-    """Correlation coefficients of variables, which are the rows (or, without `rowvar`, the columns).
+    """Correlation coefficients of variables, which are the rows (or, without `rowvar`, the
+    columns).
 
     >>> bnp.corrcoef(bnp.array([[0.0, 2.0], [4.0, 0.0]]))[0, 1]
     Array(-1., dtype=float32)

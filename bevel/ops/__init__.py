@@ -11,87 +11,76 @@ from bevel.ops.base import (
     zeros,
     zeros_like,
 )
+from bevel.ops.bits import (
+    fold_in_key,
+    random_bits,
+    random_uniform,
+    rng_bit_generator,
+    split_key,
+    threefry2x32,
+)
+from bevel.ops.collective import (
+    all_gather,
+    all_to_all,
+    axis_index,
+    name,
+    pmax,
+    pmin,
+    ppermute,
+    psum,
+    psum_scatter,
+)
+from bevel.ops.conv import ConvDims, conv_general_dilated
+from bevel.ops.dot import dot_general
 from bevel.ops.elementwise import (
     abs,
     acos,
     acosh,
     add,
-    and_,
     asin,
     asinh,
     atan,
     atan2,
     atanh,
-    bitcast,
     cbrt,
     ceil,
-    clamp,
-    clz,
     complex,
     conj,
-    convert,
     cos,
     cosh,
     div,
-    eq,
     exp,
     exp2,
     expm1,
     floor,
-    ge,
-    gt,
     imag,
     integer_pow,
     is_finite,
-    le,
     log,
     log1p,
     logistic,
-    lt,
     max,
     min,
     mul,
-    ne,
     neg,
     nextafter,
-    not_,
-    or_,
-    population_count,
     pow,
     real,
-    reduce_precision,
     rem,
     round,
     rsqrt,
-    select,
-    select_n,
-    shift_left,
-    shift_right_arithmetic,
-    shift_right_logical,
     sign,
     sin,
     sinh,
     sqrt,
     square,
-    stop_gradient,
     sub,
     tan,
     tanh,
     trunc,
-    xor,
 )
-from bevel.ops.shape import (
-    concatenate,
-    expand_dims,
-    iota,
-    moveaxis,
-    pad,
-    rev,
-    slice,
-    squeeze,
-)
-from bevel.ops.conv import ConvDims, conv_general_dilated
-from bevel.ops.dot import dot_general
+from bevel.ops.fft import fft
+from bevel.ops.host import callback, effect_callback, optimization_barrier
 from bevel.ops.index import (
     dynamic_slice,
     dynamic_update_slice,
@@ -103,6 +92,31 @@ from bevel.ops.index import (
     scatter_mul,
 )
 from bevel.ops.indexing import GatherDims, ScatterDims
+from bevel.ops.linalg import cholesky, lu, lu_solve, triangular_solve
+from bevel.ops.logic import (
+    and_,
+    bitcast,
+    clamp,
+    clz,
+    convert,
+    eq,
+    ge,
+    gt,
+    le,
+    lt,
+    ne,
+    not_,
+    or_,
+    population_count,
+    reduce_precision,
+    select,
+    select_n,
+    shift_left,
+    shift_right_arithmetic,
+    shift_right_logical,
+    stop_gradient,
+    xor,
+)
 from bevel.ops.reduce import (
     argmax,
     argmin,
@@ -119,38 +133,17 @@ from bevel.ops.reduce import (
     reduce_prod,
     reduce_xor,
 )
-from bevel.ops.window import (
-    reduce_window,
-    reduce_window_max,
-    reduce_window_min,
-    reduce_window_sum,
-    select_and_gather_add,
-    select_and_scatter_add,
+from bevel.ops.shape import (
+    concatenate,
+    expand_dims,
+    iota,
+    moveaxis,
+    pad,
+    rev,
+    slice,
+    squeeze,
 )
-from bevel.ops.collective import (
-    all_gather,
-    all_to_all,
-    axis_index,
-    name,
-    pmax,
-    pmin,
-    ppermute,
-    psum,
-    psum_scatter,
-)
-from bevel.ops.host import callback, effect_callback, optimization_barrier
-from bevel.ops.bits import (
-    fold_in_key,
-    random_bits,
-    random_uniform,
-    rng_bit_generator,
-    split_key,
-    threefry2x32,
-)
-from bevel.ops.fft import fft
-from bevel.ops.linalg import cholesky, lu, lu_solve, triangular_solve
 from bevel.ops.sort import sort, take_along, top_k
-from bevel.ops.spectral import eig, eigh, qr, svd
 from bevel.ops.special import (
     bessel_i0e,
     bessel_i1e,
@@ -165,4 +158,13 @@ from bevel.ops.special import (
     random_gamma_grad,
     regularized_incomplete_beta,
     zeta,
+)
+from bevel.ops.spectral import eig, eigh, qr, svd
+from bevel.ops.window import (
+    reduce_window,
+    reduce_window_max,
+    reduce_window_min,
+    reduce_window_sum,
+    select_and_gather_add,
+    select_and_scatter_add,
 )

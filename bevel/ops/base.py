@@ -1,4 +1,5 @@
-"""The ops that every family needs: broadcast_in_dim, reshape, transpose, reduce_sum, and constants made of them.
+"""The ops that every family needs: broadcast_in_dim, reshape, transpose, reduce_sum, and constants
+made of them.
 
 The rest of the package is ordered after this file: families, elementwise, shape, reduce, and so on.
 """
@@ -18,7 +19,9 @@ HALF = frozenset((dtypes.float16, dtypes.bfloat16))
 """Floats narrow enough that sums, and functions NumPy lacks for them, are computed in float32."""
 
 
-def check_dtype(name: str, operand: str, x: Aval, allowed: Sequence[np.dtype], fix: str = "") -> None:
+def check_dtype(
+    name: str, operand: str, x: Aval, allowed: Sequence[np.dtype], fix: str = ""
+) -> None:
     """Raise TypeError unless the dtype of `x` is one of `allowed`."""
     if x.dtype not in allowed:
         names = ", ".join([d.name for d in allowed])
@@ -26,20 +29,25 @@ def check_dtype(name: str, operand: str, x: Aval, allowed: Sequence[np.dtype], f
         raise TypeError(f"{name}: {operand} is {x}; its dtype must be one of {names}: {fix}")
 
 
-# -- broadcast_in_dim ----------------------------------------------------------------------------
+# -- broadcast_in_dim -----------------------------------------------------------------------------
 
 
 def _broadcast_abstract(x, *, shape, dims):
-    if len(dims) != x.ndim or any(not 0 <= d < len(shape) for d in dims) or list(dims) != sorted(set(dims)):
+    if (
+        len(dims) != x.ndim
+        or any(not 0 <= d < len(shape) for d in dims)
+        or list(dims) != sorted(set(dims))
+    ):
         raise ValueError(
-            f"broadcast_in_dim: dims={dims} must name, in increasing order, the place of each of the {x.ndim} axes "
+            f"broadcast_in_dim: dims={dims} must name, in increasing order, the place of each "
+            f"of the {x.ndim} axes "
             f"of {x} in the {len(shape)} axes of shape={shape}"
         )
     for i, (n, d) in enumerate(zip(x.shape, dims, strict=True)):
         if n != shape[d] and n != 1:
             raise ValueError(
-                f"broadcast_in_dim: axis {i} of {x} has size {n} and cannot become axis {d} of {shape}, of size "
-                f"{shape[d]}: the sizes must be equal, or the operand's 1"
+                f"broadcast_in_dim: axis {i} of {x} has size {n} and cannot become axis {d} "
+                f"of {shape}, of size {shape[d]}: the sizes must be equal, or the operand's 1"
             )
     return Aval(tuple(shape), x.dtype)
 
@@ -80,7 +88,8 @@ broadcast_in_dim = Op(
 
 
 def full(shape: tuple[int, ...], value, dtype: np.dtype):
-    """A value of one number everywhere; in a program it is a scalar literal, never a large constant.
+    """A value of one number everywhere; in a program it is a scalar literal, never a large
+    constant.
 
     >>> full((2,), 3, np.dtype("float32"))
     array([3., 3.], dtype=float32)
@@ -112,13 +121,14 @@ def batch_broadcast(size: int, x, batched: bool):
     return broadcast_in_dim(x, shape=(int(size), *x.shape), dims=tuple(range(1, ndim + 1)))
 
 
-# -- reshape and transpose -----------------------------------------------------------------------
+# -- reshape and transpose ------------------------------------------------------------------------
 
 
 def _reshape_abstract(x, *, shape):
     if math.prod(shape) != x.size or any(n < 0 for n in shape):
         raise ValueError(
-            f"reshape: {x} has {x.size} elements and shape={shape} has {math.prod(shape)}: the counts must be equal"
+            f"reshape: {x} has {x.size} elements and shape={shape} has {math.prod(shape)}: the "
+            f"counts must be equal"
         )
     return Aval(tuple(shape), x.dtype)
 
@@ -137,7 +147,8 @@ reshape = Op(
 def _transpose_abstract(x, *, permutation):
     if sorted(permutation) != list(range(x.ndim)):
         raise ValueError(
-            f"transpose: permutation={permutation} must hold each axis of {x}, 0 to {x.ndim - 1}, exactly once"
+            f"transpose: permutation={permutation} must hold each axis of {x}, 0 to "
+            f"{x.ndim - 1}, exactly once"
         )
     return Aval(tuple([x.shape[p] for p in permutation]), x.dtype)
 
@@ -160,7 +171,9 @@ transpose = Op(
     reference=lambda x, *, permutation: x.transpose(permutation),
     lower=lambda b, x, *, permutation: b.transpose(x, permutation),
     jvp=linear,
-    transpose=lambda ct, x, *, permutation: transpose(ct, permutation=inverse_permutation(permutation)),
+    transpose=lambda ct, x, *, permutation: transpose(
+        ct, permutation=inverse_permutation(permutation)
+    ),
     batch=lambda size, x, batched, *, permutation: (
         transpose(x[0], permutation=(0, *[p + 1 for p in permutation])),
         True,
@@ -168,7 +181,7 @@ transpose = Op(
 )
 
 
-# -- reductions ----------------------------------------------------------------------------------
+# -- reductions -----------------------------------------------------------------------------------
 
 
 def drop_axes(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
@@ -178,7 +191,9 @@ def drop_axes(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
 
 def restore_axes(x, shape: tuple[int, ...], axes: Sequence[int]):
     """Repeat `x` along `axes`, which a reduction of `shape` has dropped."""
-    return broadcast_in_dim(x, shape=tuple(shape), dims=tuple([i for i in range(len(shape)) if i not in axes]))
+    return broadcast_in_dim(
+        x, shape=tuple(shape), dims=tuple([i for i in range(len(shape)) if i not in axes])
+    )
 
 
 def reduction(
@@ -201,7 +216,8 @@ def reduction(
             check_dtype(name, "the operand", x, dtypes)
         if list(axes) != sorted(set(axes)) or (axes and not 0 <= axes[0] <= axes[-1] < x.ndim):
             raise ValueError(
-                f"{name}: axes={axes} must be different, sorted and between 0 and {x.ndim - 1} for {x}"
+                f"{name}: axes={axes} must be different, sorted and between 0 and {x.ndim - 1} "
+                f"for {x}"
             )
         return Aval(drop_axes(x.shape, axes), x.dtype)
 
@@ -239,4 +255,3 @@ reduce_sum = reduction(
     linear,
     transpose=lambda ct, x, *, axes: restore_axes(ct, x.shape, axes),
 )
-

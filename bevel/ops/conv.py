@@ -16,7 +16,7 @@ from bevel.core.aval import Aval
 from bevel.core.op import Op, is_undefined, multilinear
 from bevel.ops.base import full, inverse_permutation, reshape, zeros
 from bevel.ops.dot import check_precision, compute_dtype, result_dtype, xla_precision
-from bevel.ops.elementwise import convert
+from bevel.ops.logic import convert
 from bevel.ops.shape import moveaxis, pad, rev
 
 Axes = tuple[int, ...]

@@ -14,7 +14,7 @@ from bevel.core import dtypes
 from bevel.core.aval import Aval
 from bevel.core.op import Op, is_undefined, multilinear
 from bevel.ops.base import transpose
-from bevel.ops.elementwise import convert
+from bevel.ops.logic import convert
 from bevel.ops.shape import moveaxis
 
 Axes = tuple[int, ...]

@@ -1,7 +1,7 @@
-"""Elementwise arithmetic, comparisons, selection, casts and bits. Special functions are in `special.py`.
+"""Elementwise arithmetic and the elementary functions.
 
-References are NumPy and mean what XLA means: integers wrap around, division by zero and casts out of
-range give XLA's values, and no dtype is ever widened.
+References are NumPy and mean what XLA means: integers wrap around, division by zero and casts out
+of range give XLA's values, and no dtype is ever widened.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import math
 import numpy as np
 
 from bevel.core import dtypes
-from bevel.core.aval import Aval
-from bevel.core.dtypes import ALL, BOOL, COMPLEX, FLOAT, FLOAT8, INT, NUMBER
+from bevel.core.dtypes import ALL, COMPLEX, FLOAT, INT, NUMBER
 from bevel.core.op import Op, Unsupported, is_undefined, linear, multilinear, zero_tangent
-from bevel.ops.base import batch_broadcast, check_dtype, full_like, zeros_like
-from bevel.ops.families import binary, check_equal, compare, unary, via_float32
+from bevel.ops.base import check_dtype, full_like, zeros_like
+from bevel.ops.families import binary, unary, via_float32
+from bevel.ops.logic import eq, lt, select
 
 INEXACT = FLOAT + COMPLEX
 
@@ -24,7 +24,7 @@ def _is_complex(x) -> bool:
     return x.dtype in COMPLEX
 
 
-# -- arithmetic ----------------------------------------------------------------------------------
+# -- arithmetic -----------------------------------------------------------------------------------
 
 
 def _if_undefined(x, ct):
@@ -90,7 +90,9 @@ rem = binary(
     (lambda ctx, t, x, y: t, lambda ctx, t, x, y: neg(mul(t, trunc(div(x, y))))),
     INT + FLOAT,
 )
-square = unary("square", np.square, lambda b, x: b.multiply(x, x), lambda ctx, t, x: mul(t, add(x, x)), NUMBER)
+square = unary(
+    "square", np.square, lambda b, x: b.multiply(x, x), lambda ctx, t, x: mul(t, add(x, x)), NUMBER
+)
 
 
 def trunc(x):
@@ -111,7 +113,9 @@ def _extremum(name: str, ufunc: np.ufunc, direction: str) -> Op:
         # Complex numbers compare by real part, then by imaginary part; NaN wins, as in NumPy.
         real_equal = b.compare(b.real(x), b.real(y), "EQ")
         first = b.select(
-            real_equal, b.compare(b.imag(x), b.imag(y), direction), b.compare(b.real(x), b.real(y), direction)
+            real_equal,
+            b.compare(b.imag(x), b.imag(y), direction),
+            b.compare(b.real(x), b.real(y), direction),
         )
         first = b.and_(first, b.compare(y, y, "EQ"))
         return b.select(b.or_(first, b.compare(x, x, "NE")), x, y)
@@ -127,7 +131,7 @@ max = _extremum("max", np.maximum, "GT")
 min = _extremum("min", np.minimum, "LT")
 
 
-# -- signs, rounding, parts of numbers --------------------------------------------------------------
+# -- signs, rounding, parts of numbers ------------------------------------------------------------
 
 
 def _sign_reference(x):
@@ -146,7 +150,13 @@ def _abs_jvp(ctx, t, x):
 abs = unary(
     "abs",
     np.absolute,
-    lambda b, x: b.complex_abs(x) if x.aval.dtype in COMPLEX else x if x.aval.dtype in dtypes.UNSIGNED else b.abs(x),
+    lambda b, x: (
+        b.complex_abs(x)
+        if x.aval.dtype in COMPLEX
+        else x
+        if x.aval.dtype in dtypes.UNSIGNED
+        else b.abs(x)
+    ),
     _abs_jvp,
     NUMBER,
     out=dtypes.real_dtype,
@@ -166,15 +176,19 @@ def _sign_jvp(ctx, t, x):
 sign = unary(
     "sign",
     _sign_reference,
-    lambda b, x: b.op("sign", x) if x.aval.dtype not in dtypes.UNSIGNED else b.convert(
-        b.compare(x, b.full(0, x.aval), "NE"), x.aval.dtype
+    lambda b, x: (
+        b.op("sign", x)
+        if x.aval.dtype not in dtypes.UNSIGNED
+        else b.convert(b.compare(x, b.full(0, x.aval), "NE"), x.aval.dtype)
     ),
     _sign_jvp,
     NUMBER,
 )
 floor = unary("floor", np.floor, "floor", zero_tangent, FLOAT)
 ceil = unary("ceil", np.ceil, "ceil", zero_tangent, FLOAT)
-is_finite = unary("is_finite", np.isfinite, "is_finite", zero_tangent, FLOAT, out=lambda d: np.dtype(bool))
+is_finite = unary(
+    "is_finite", np.isfinite, "is_finite", zero_tangent, FLOAT, out=lambda d: np.dtype(bool)
+)
 
 
 def _round_reference(x, *, method="even"):
@@ -182,7 +196,9 @@ def _round_reference(x, *, method="even"):
         return np.rint(x)
     whole = np.trunc(x)
     away = np.abs(x - whole) >= np.asarray(0.5, x.dtype)
-    return np.where(away, whole + np.copysign(np.asarray(1, x.dtype), x), np.copysign(whole, x)).astype(x.dtype)
+    return np.where(
+        away, whole + np.copysign(np.asarray(1, x.dtype), x), np.copysign(whole, x)
+    ).astype(x.dtype)
 
 
 def _round_lower(b, x, *, method="even"):
@@ -238,7 +254,7 @@ complex = binary(
     ),
 )
 
-# -- exponentials, powers ------------------------------------------------------------------------
+# -- exponentials, powers -------------------------------------------------------------------------
 
 
 def _logistic_reference(x):
@@ -259,7 +275,9 @@ def _integer_power(x, y):
     while left.any():
         out = np.where(left & 1, out * base, out).astype(x.dtype)
         base, left = base * base, left >> 1
-    return np.where(negative & (x != 1) & (x != -1 if dtypes.kind(x.dtype) == "i" else True), 0, out).astype(x.dtype)
+    return np.where(
+        negative & (x != 1) & (x != -1 if dtypes.kind(x.dtype) == "i" else True), 0, out
+    ).astype(x.dtype)
 
 
 exp = unary("exp", np.exp, "exponential", lambda ctx, t, x: mul(t, ctx.out))
@@ -270,7 +288,12 @@ exp2 = unary(
     lambda ctx, t, x: mul(t, mul(ctx.out, full_like(x, math.log(2)))),
 )
 log = unary("log", np.log, "log", lambda ctx, t, x: div(t, x))
-expm1 = unary("expm1", np.expm1, "exponential_minus_one", lambda ctx, t, x: mul(t, add(ctx.out, full_like(x, 1))))
+expm1 = unary(
+    "expm1",
+    np.expm1,
+    "exponential_minus_one",
+    lambda ctx, t, x: mul(t, add(ctx.out, full_like(x, 1))),
+)
 log1p = unary("log1p", np.log1p, "log_plus_one", lambda ctx, t, x: div(t, add(x, full_like(x, 1))))
 sqrt = unary("sqrt", np.sqrt, "sqrt", lambda ctx, t, x: div(mul(t, full_like(x, 0.5)), ctx.out))
 rsqrt = unary(
@@ -279,7 +302,9 @@ rsqrt = unary(
     "rsqrt",
     lambda ctx, t, x: mul(t, mul(full_like(x, -0.5), div(ctx.out, x))),
 )
-cbrt = unary("cbrt", np.cbrt, "cbrt", lambda ctx, t, x: div(mul(t, ctx.out), mul(x, full_like(x, 3))), FLOAT)
+cbrt = unary(
+    "cbrt", np.cbrt, "cbrt", lambda ctx, t, x: div(mul(t, ctx.out), mul(x, full_like(x, 3))), FLOAT
+)
 logistic = unary(
     "logistic",
     via_float32(_logistic_reference),
@@ -354,7 +379,7 @@ integer_pow = Op(
     batch=lambda size, x, batched, *, y: (integer_pow(x[0], y=y), True),
 )
 
-# -- trigonometric and hyperbolic ------------------------------------------------------------------
+# -- trigonometric and hyperbolic -----------------------------------------------------------------
 
 
 def _one_minus_square(x):
@@ -393,313 +418,3 @@ atan2 = binary(
     FLOAT,
 )
 nextafter = binary("nextafter", np.nextafter, "next_after", zero_tangent, FLOAT)
-
-# -- comparisons and selection ---------------------------------------------------------------------
-
-eq = compare("eq", np.equal, ALL + FLOAT8)
-ne = compare("ne", np.not_equal, ALL + FLOAT8)
-lt = compare("lt", np.less, BOOL + INT + FLOAT)
-le = compare("le", np.less_equal, BOOL + INT + FLOAT)
-gt = compare("gt", np.greater, BOOL + INT + FLOAT)
-ge = compare("ge", np.greater_equal, BOOL + INT + FLOAT)
-
-
-def _batch_all(op):
-    def batch(size, xs, batched, **params):
-        return op(*[batch_broadcast(size, x, b) for x, b in zip(xs, batched, strict=True)], **params), True
-
-    return batch
-
-
-def _select_abstract(pred, x, y):
-    check_equal("select", ("on_true", "on_false"), (x, y))
-    if pred.dtype != bool or pred.shape != x.shape:
-        raise TypeError(
-            f"select: pred is {pred} and must be bool{list(x.shape)}, of the shape of on_true and on_false; write a "
-            "comparison such as pred != 0, and broadcast it, or use bnp.where, which does both"
-        )
-    return x
-
-
-def _select_transpose(ct, pred, x, y):
-    zero = zeros_like(ct)
-    return (
-        None,
-        select(pred, ct, zero) if is_undefined(x) else None,
-        select(pred, zero, ct) if is_undefined(y) else None,
-    )
-
-
-select = Op(
-    "select",
-    abstract=_select_abstract,
-    reference=np.where,
-    lower=lambda b, pred, x, y: b.select(pred, x, y),
-    jvp=(
-        None,
-        lambda ctx, t, pred, x, y: select(pred, t, zeros_like(t)),
-        lambda ctx, t, pred, x, y: select(pred, zeros_like(t), t),
-    ),
-    transpose=_select_transpose,
-    batch=lambda size, xs, batched: _batch_all(select)(size, xs, batched),
-)
-
-
-def _select_n_abstract(which, *cases):
-    if not cases:
-        raise ValueError("select_n: needs at least one case")
-    check_equal("select_n", [f"case {i}" for i in range(len(cases))], cases)
-    if which.shape != cases[0].shape or which.dtype not in (dtypes.bool_, dtypes.int32):
-        raise TypeError(
-            f"select_n: which is {which} and must be int32 or bool, of the shape of the cases, {cases[0]}; convert "
-            "it with which.astype('int32') and broadcast it"
-        )
-    if which.dtype == bool and len(cases) > 2:
-        raise TypeError(f"select_n: a bool picks one of two cases, and there are {len(cases)}; give int32 indices")
-    return cases[0]
-
-
-def _select_n_reference(which, *cases):
-    out = cases[0]
-    for i, case in enumerate(cases[1:], 1):
-        out = np.where(which >= i, case, out)
-    return out
-
-
-def _select_n_lower(b, which, *cases):
-    out = cases[0]
-    for i, case in enumerate(cases[1:], 1):
-        chosen = which if which.aval.dtype == bool else b.compare(which, b.full(i, which.aval), "GE")
-        out = b.select(chosen, case, out)
-    return out
-
-
-def _select_n_jvp(ctx, primals, tangents):
-    which, *cases = primals
-    out = select_n(*primals)
-    if all([t is None for t in tangents]):
-        return out, None
-    return out, select_n(which, *[zeros_like(out) if t is None else t for t in tangents[1:]])
-
-
-def _select_n_transpose(ct, which, *cases):
-    zero = zeros_like(ct)
-    picked = [select_n(which, *[ct if j == i else zero for j in range(len(cases))]) for i in range(len(cases))]
-    return (None, *[p if is_undefined(c) else None for p, c in zip(picked, cases, strict=True)])
-
-
-select_n = Op(
-    "select_n",
-    abstract=_select_n_abstract,
-    reference=_select_n_reference,
-    lower=_select_n_lower,
-    jvp=_select_n_jvp,
-    transpose=_select_n_transpose,
-    batch=lambda size, xs, batched: _batch_all(select_n)(size, xs, batched),
-)
-
-
-def _clamp_abstract(low, x, high):
-    check_equal("clamp", ("x", "low", "high"), (x, low, high))
-    check_dtype("clamp", "x", x, BOOL + INT + FLOAT)
-    return x
-
-
-clamp = Op(
-    "clamp",
-    abstract=_clamp_abstract,
-    reference=lambda low, x, high: np.minimum(np.maximum(x, low), high),
-    lower=lambda b, low, x, high: b.clamp(low, x, high),
-    jvp=(
-        lambda ctx, t, low, x, high: select(and_(gt(low, x), lt(low, high)), t, zeros_like(t)),
-        lambda ctx, t, low, x, high: select(and_(gt(x, low), lt(x, high)), t, zeros_like(t)),
-        lambda ctx, t, low, x, high: select(lt(high, x), t, zeros_like(t)),
-    ),
-    transpose=Unsupported("clamp is not linear"),
-    batch=lambda size, xs, batched: _batch_all(clamp)(size, xs, batched),
-)
-
-# -- bits --------------------------------------------------------------------------------------
-
-_BITS = Unsupported("bits carry no derivative")
-
-
-def _as_unsigned(x: np.ndarray) -> np.ndarray:
-    return x.view(f"u{x.dtype.itemsize}")
-
-
-def _clz_reference(x):
-    left, out = _as_unsigned(x), np.zeros(x.shape, x.dtype)
-    width = 8 * x.dtype.itemsize
-    for step in [s for s in (32, 16, 8, 4, 2, 1) if s < width]:
-        low = left < (np.ones((), left.dtype) << (width - step))
-        out = out + low * x.dtype.type(step)
-        left = np.where(low, left << step, left).astype(left.dtype)
-    return (out + (left == 0)).astype(x.dtype)
-
-
-def _bits(name, reference, lower, dtypes=INT, family=binary):
-    return family(name, reference, lower, zero_tangent, dtypes, transpose=_BITS)
-
-
-and_ = _bits("and", np.bitwise_and, "and_", BOOL + INT)
-or_ = _bits("or", np.bitwise_or, "or_", BOOL + INT)
-xor = _bits("xor", np.bitwise_xor, "xor", BOOL + INT)
-not_ = _bits("not", np.invert, "not_", BOOL + INT, unary)
-# NumPy defines shifts by at least the width (0, or the sign), and so does XLA; negative ones count as large.
-shift_left = _bits("shift_left", np.left_shift, "shift_left")
-shift_right_arithmetic = _bits(
-    "shift_right_arithmetic",
-    lambda x, y: np.right_shift(x.view(f"i{x.dtype.itemsize}"), y.view(f"i{x.dtype.itemsize}")).view(x.dtype),
-    "shift_right_arithmetic",
-)
-shift_right_logical = _bits(
-    "shift_right_logical",
-    lambda x, y: np.right_shift(_as_unsigned(x), _as_unsigned(y)).view(x.dtype),
-    "shift_right_logical",
-)
-population_count = _bits(
-    "population_count", lambda x: np.bitwise_count(_as_unsigned(x)).astype(x.dtype), "popcnt", family=unary
-)
-clz = _bits("clz", _clz_reference, "count_leading_zeros", family=unary)
-
-# -- casts -----------------------------------------------------------------------------------------
-
-
-def _convert_reference(x, *, dtype):
-    source, target = dtypes.kind(x.dtype), dtypes.kind(dtype)
-    if source == "c" and target != "c":
-        if target == "b":
-            return x != 0
-        x, source = x.real, "f"
-    if source == "f" and target in "iu":
-        return _saturate(x, dtype)
-    if target == "b":
-        return x != 0
-    return x.astype(dtype)
-
-
-def _saturate(x, dtype):
-    """Float to int: towards zero, NaN is 0, and what does not fit becomes the nearest that does."""
-    wide = x if x.dtype == np.float64 else x.astype(np.float32)
-    info = np.iinfo(dtype)
-    # Exactly the powers of two: the largest int itself may round up to one that does not fit.
-    low, high = wide.dtype.type(info.min), wide.dtype.type(2.0 ** (info.bits - (info.min < 0)))
-    if wide.size == 0 or (wide.min() >= low and wide.max() < high):  # False if there is a NaN
-        return wide.astype(dtype)
-    fits = (wide >= low) & (wide < high)
-    inside = np.where(fits, wide, 0).astype(dtype)
-    limits = np.where(wide >= high, np.asarray(info.max, dtype), np.asarray(info.min, dtype))
-    return np.where(fits | np.isnan(wide), inside, limits)
-
-
-def _convert_abstract(x, *, dtype):
-    dtypes.kind(dtype)
-    return x if x.dtype == dtype else Aval(x.shape, dtype)
-
-
-def _convert_lower(b, x, *, dtype):
-    if dtype == bool:
-        return b.compare(x, b.full(0, x.aval), "NE")
-    if x.aval.dtype in COMPLEX and dtype not in COMPLEX:
-        x = b.real(x)
-    return b.convert(x, dtype)
-
-
-convert = Op(
-    "convert",
-    abstract=_convert_abstract,
-    reference=_convert_reference,
-    lower=_convert_lower,
-    jvp=(lambda ctx, t, x, *, dtype: convert(t, dtype=dtype) if dtypes.is_inexact(dtype) else None,),
-    transpose=lambda ct, x, *, dtype: convert(ct, dtype=x.dtype),
-    batch=lambda size, x, batched, *, dtype: (convert(x[0], dtype=dtype), True),
-)
-
-
-def _bitcast_abstract(x, *, dtype):
-    for d in (x.dtype, dtype):
-        if dtypes.kind(d) in "cb" and x.dtype != dtype:
-            raise TypeError(f"bitcast: {x} to {dtype.name}: the bits of bool and complex numbers are not defined")
-    have, want = x.dtype.itemsize, dtype.itemsize
-    if have >= want:
-        return Aval(x.shape if have == want else (*x.shape, have // want), dtype)
-    if not x.shape or x.shape[-1] != want // have:
-        raise ValueError(
-            f"bitcast: {x} to {dtype.name} joins {want // have} elements into one, so the last axis must have size "
-            f"{want // have}: reshape first, for example x.reshape(-1, {want // have})"
-        )
-    return Aval(x.shape[:-1], dtype)
-
-
-def _bitcast_reference(x, *, dtype):
-    have, want = x.dtype.itemsize, dtype.itemsize
-    if have == want:
-        return x.view(dtype)
-    shape = (*x.shape, have // want) if have > want else x.shape[:-1]
-    return np.ascontiguousarray(x).reshape(-1).view(dtype).reshape(shape)
-
-
-bitcast = Op(
-    "bitcast",
-    abstract=_bitcast_abstract,
-    reference=_bitcast_reference,
-    lower=lambda b, x, *, dtype: b.bitcast(x, b.out),
-    jvp=zero_tangent,
-    transpose=_BITS,
-    batch=lambda size, x, batched, *, dtype: (bitcast(x[0], dtype=dtype), True),
-)
-
-
-def _reduce_precision_abstract(x, *, exponent_bits, mantissa_bits):
-    check_dtype("reduce_precision", "x", x, FLOAT)
-    if exponent_bits < 1 or mantissa_bits < 0:
-        raise ValueError(
-            f"reduce_precision: exponent_bits={exponent_bits} must be at least 1 and "
-            f"mantissa_bits={mantissa_bits} at least 0"
-        )
-    return x
-
-
-_FORMATS = {dtypes.float16: (5, 10), dtypes.bfloat16: (8, 7), dtypes.float32: (8, 23), dtypes.float64: (11, 52)}
-
-
-def _reduce_precision_reference(x, *, exponent_bits, mantissa_bits):
-    exponent, mantissa = _FORMATS[x.dtype]
-    bits = _as_unsigned(np.array(x))
-    word = bits.dtype.type
-    sign_bit = word(1 << (exponent + mantissa))
-    if mantissa_bits < mantissa:
-        drop = mantissa - mantissa_bits
-        half = word((1 << (drop - 1)) - 1)
-        bits = (bits + half + ((bits >> word(drop)) & word(1))) & word(~((1 << drop) - 1) & (2 * int(sign_bit) - 1))
-    if exponent_bits < exponent:
-        bias, least = (1 << (exponent - 1)) - 1, (1 << (exponent_bits - 1)) - 1
-        found = bits & word(((1 << exponent) - 1) << mantissa)
-        top, bottom = word((bias + least) << mantissa), word((bias - least + 0) << mantissa)
-        signs = bits & sign_bit
-        infinity = word(((1 << exponent) - 1) << mantissa)
-        bits = np.where(found > top, signs | infinity, bits)
-        bits = np.where(found <= bottom, signs, bits)
-    out = bits.astype(bits.dtype).view(x.dtype)
-    return np.where(np.isnan(x), x, out).astype(x.dtype)
-
-
-reduce_precision = Op(
-    "reduce_precision",
-    abstract=_reduce_precision_abstract,
-    reference=_reduce_precision_reference,
-    lower=lambda b, x, **params: b.reduce_precision(x, **params),
-    jvp=(lambda ctx, t, x, **params: reduce_precision(t, **params),),
-    transpose=lambda ct, x, **params: reduce_precision(ct, **params),
-    batch=lambda size, x, batched, **params: (reduce_precision(x[0], **params), True),
-)
-
-stop_gradient = unary(
-    "stop_gradient",
-    lambda x: x,
-    lambda b, x: x,
-    zero_tangent,
-    ALL + FLOAT8,
-    transpose=Unsupported("stop_gradient carries no derivative"),
-)

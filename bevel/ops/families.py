@@ -1,4 +1,4 @@
-"""Constructors that give elementwise ops their common rules: shapes, dtypes, batching and error messages."""
+"""What elementwise ops have in common: shapes, dtypes, batching, error messages."""
 
 from __future__ import annotations
 
@@ -40,13 +40,17 @@ def check_equal(name: str, operands: Sequence[str], avals: Sequence[Aval]) -> No
     for what, x in zip(operands, avals, strict=True):
         if x.shape != first.shape:
             raise TypeError(
-                f"{name}: {operands[0]} is {first} and {what} is {x}: ops do not broadcast, so the shapes must be "
-                f"equal; broadcast first, for example with bnp.broadcast_to(y, {first.shape}), or use bevel.numpy"
+                f"{name}: {operands[0]} is {first} and {what} is {x}: ops do not broadcast, so "
+                f"the shapes must be "
+                f"equal; broadcast first, for example with bnp.broadcast_to(y, {first.shape}), "
+                f"or use bevel.numpy"
             )
         if x.dtype != first.dtype:
             raise TypeError(
-                f"{name}: {operands[0]} is {first} and {what} is {x}: ops do not promote, so the dtypes must be "
-                f"equal; convert one, for example y.astype({first.dtype.name!r}), or use bevel.numpy"
+                f"{name}: {operands[0]} is {first} and {what} is {x}: ops do not promote, so "
+                f"the dtypes must be "
+                f"equal; convert one, for example y.astype({first.dtype.name!r}), or use "
+                f"bevel.numpy"
             )
 
 
@@ -62,7 +66,7 @@ def elementwise(
     transpose: Callable | Unsupported | None = None,
     compile_above: int | None = None,
 ) -> Op:
-    """An op of any number of operands of one shape and dtype; `out` maps it to the result's dtype."""
+    """An op on operands of one shape and dtype; `out` maps the dtype to the result's."""
     known = frozenset(allowed)
 
     def abstract(*avals, **params):
@@ -75,7 +79,9 @@ def elementwise(
         return first if out is None else Aval(first.shape, out(first.dtype))
 
     def batch(size, xs, batched, **params):
-        return op(*[batch_broadcast(size, x, b) for x, b in zip(xs, batched, strict=True)], **params), True
+        return op(
+            *[batch_broadcast(size, x, b) for x, b in zip(xs, batched, strict=True)], **params
+        ), True
 
     op = Op(
         name,
@@ -98,9 +104,11 @@ def unary(
     dtypes: Sequence[np.dtype] = dtypes.FLOAT + dtypes.COMPLEX,
     **options: Any,
 ) -> Op:
-    """An elementwise op of one operand. `jvp` is a marker, or one rule ``(ctx, t, x) -> tangent``."""
+    """An elementwise op of one operand; `jvp` is a marker, or a rule ``(ctx, t, x) -> tangent``."""
     jvp = (jvp,) if callable(jvp) else jvp
-    return elementwise(name, ("x",), reference=reference, lower=lower, jvp=jvp, allowed=dtypes, **options)
+    return elementwise(
+        name, ("x",), reference=reference, lower=lower, jvp=jvp, allowed=dtypes, **options
+    )
 
 
 def binary(
@@ -111,12 +119,18 @@ def binary(
     dtypes: Sequence[np.dtype] = dtypes.NUMBER,
     **options: Any,
 ) -> Op:
-    """An elementwise op of two operands. `jvp` is a marker, or a pair of rules ``(ctx, t, x, y) -> tangent``."""
-    return elementwise(name, ("x", "y"), reference=reference, lower=lower, jvp=jvp, allowed=dtypes, **options)
+    """An elementwise op of two operands. `jvp` is a marker, or a pair of rules ``(ctx, t, x, y) ->
+    tangent``.
+    """
+    return elementwise(
+        name, ("x", "y"), reference=reference, lower=lower, jvp=jvp, allowed=dtypes, **options
+    )
 
 
 def compare(name: str, reference: Callable, dtypes: Sequence[np.dtype]) -> Op:
-    """A comparison: two operands of one dtype, a bool result. Comparing with NaN gives False, but for `ne`."""
+    """A comparison: two operands of one dtype, a bool result. Comparing with NaN gives False, but
+    for `ne`.
+    """
     direction = name.upper()
     return elementwise(
         name,

@@ -15,7 +15,7 @@ from bevel.core import dtypes
 from bevel.core.aval import Aval, aval_of
 from bevel.core.op import Op, Unsupported, is_undefined
 from bevel.ops.base import batch_broadcast, broadcast_in_dim, full_like, reshape, zeros, zeros_like
-from bevel.ops.elementwise import add, convert, div, eq, mul, select, sub
+from bevel.ops.elementwise import add, div, mul, sub
 from bevel.ops.indexing import (
     GatherDims,
     ScatterDims,
@@ -28,6 +28,7 @@ from bevel.ops.indexing import (
     scatter_reference,
     window_sizes,
 )
+from bevel.ops.logic import convert, eq, select
 from bevel.ops.shape import concatenate, iota
 
 Axes = tuple[int, ...]

@@ -230,7 +230,8 @@ def _starts(indices: np.ndarray, dims: Any, plan: _Plan, check: bool) -> tuple[l
 
 
 def _spread(start, batch: Axes) -> np.ndarray:
-    return start if np.shape(start) == batch else np.broadcast_to(start, batch)
+    start = np.asarray(start)
+    return start if start.shape == batch else np.broadcast_to(start, batch)
 
 
 def _strided(x: np.ndarray, plan: _Plan) -> np.ndarray:
@@ -311,8 +312,6 @@ def scatter_reference(how: str, x, indices, updates, *, dims, mode, unique_indic
         return out
     view = _strided(out, plan)
     at, new = (tuple(starts), updates) if starts else (..., updates[-1])
-    if new.dtype != view.dtype:
-        new = new.view(view.dtype)
     if how == "set":
         view[at] = new
     else:

@@ -16,7 +16,7 @@ from bevel.core.aval import Aval
 from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.op import Op, is_undefined
 from bevel.ops.base import batch_broadcast, full_like, reshape
-from bevel.ops.elementwise import add, conj, neg, select, sub
+from bevel.ops.elementwise import add, conj, neg, sub
 from bevel.ops.lapack import (
     INT32,
     NOT_LINEAR,
@@ -32,6 +32,7 @@ from bevel.ops.lapack import (
     triangle,
     unless_failed,
 )
+from bevel.ops.logic import select
 from bevel.ops.matrix import (
     along_columns,
     diagonal_mask,

@@ -13,20 +13,8 @@ from bevel.ops.base import (
     zeros_like,
 )
 from bevel.ops.dot import dot_general
-from bevel.ops.elementwise import (
-    add,
-    complex,
-    conj,
-    convert,
-    div,
-    eq,
-    ge,
-    imag,
-    mul,
-    real,
-    select,
-    sub,
-)
+from bevel.ops.elementwise import add, complex, conj, div, imag, mul, real, sub
+from bevel.ops.logic import convert, eq, ge, select
 from bevel.ops.shape import iota
 
 _INT32 = np.dtype(np.int32)

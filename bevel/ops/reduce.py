@@ -28,22 +28,9 @@ from bevel.ops.base import (
     transpose,
     zeros_like,
 )
-from bevel.ops.elementwise import (
-    add,
-    convert,
-    div,
-    eq,
-    exp,
-    extremum_weight,
-    is_finite,
-    log,
-    max,
-    min,
-    mul,
-    select,
-    sub,
-)
+from bevel.ops.elementwise import add, div, exp, extremum_weight, is_finite, log, max, min, mul, sub
 from bevel.ops.families import via_float32
+from bevel.ops.logic import convert, eq, select
 from bevel.ops.shape import concatenate, pad, rev, slice
 
 ORDERED = BOOL + INT + FLOAT
@@ -63,13 +50,13 @@ def greatest(dtype: np.dtype):
 def _limit(dtype: np.dtype, side: int):
     if dtypes.is_float(dtype):
         return side * math.inf
-    if dtype == bool:
+    if dtypes.kind(dtype) == "b":
         return side > 0
     info = np.iinfo(dtype)
     return info.max if side > 0 else info.min
 
 
-# -- reductions ----------------------------------------------------------------------------------
+# -- reductions -----------------------------------------------------------------------------------
 
 
 def _extremum_jvp(ctx, t, x, *, axes):
@@ -101,7 +88,9 @@ def _prod_lower(b, x, *, axes):
 
 
 def _prod_jvp(ctx, t, x, *, axes):
-    """Fold (product, tangent) pairs by halves: exact where elements are zero, and differentiable again."""
+    """Fold (product, tangent) pairs by halves: exact where elements are zero, and differentiable
+    again.
+    """
     kept = tuple([i for i in range(len(x.shape)) if i not in axes])
     order, n = (*axes, *kept), math.prod([x.shape[a] for a in axes])
     shape = tuple([x.shape[i] for i in kept])
@@ -155,18 +144,24 @@ reduce_or = _bitwise("or", np.bitwise_or)
 reduce_xor = _bitwise("xor", np.bitwise_xor)
 
 
-# -- positions of extremes -------------------------------------------------------------------------
+# -- positions of extremes ------------------------------------------------------------------------
 
 
 def _position(name: str, find: Callable, how: str) -> Op:
     def abstract(x, *, axis, index_dtype):
         check_dtype(name, "the operand", x, ORDERED)
         if not 0 <= axis < x.ndim:
-            raise ValueError(f"{name}: axis {axis} is out of range for {x}, which has {x.ndim} axes")
+            raise ValueError(
+                f"{name}: axis {axis} is out of range for {x}, which has {x.ndim} axes"
+            )
         if x.shape[axis] == 0:
-            raise ValueError(f"{name}: axis {axis} of {x} is empty, so there is no element to point at")
+            raise ValueError(
+                f"{name}: axis {axis} of {x} is empty, so there is no element to point at"
+            )
         if not dtypes.is_integer(index_dtype):
-            raise TypeError(f"{name}: index_dtype is {index_dtype} and must be an integer dtype such as int32")
+            raise TypeError(
+                f"{name}: index_dtype is {index_dtype} and must be an integer dtype such as int32"
+            )
         return Aval(drop_axes(x.shape, (axis,)), index_dtype)
 
     def lower(b, x, *, axis, index_dtype):
@@ -176,7 +171,9 @@ def _position(name: str, find: Callable, how: str) -> Op:
         )
         found = b.or_(b.compare(x, best, "EQ"), b.compare(x, x, "NE"))
         places = b.iota(Aval(x.aval.shape, dtypes.int64), axis)
-        first = b.reduce(b.select(found, places, b.full(x.aval.shape[axis], places.aval)), "min", (axis,))
+        first = b.reduce(
+            b.select(found, places, b.full(x.aval.shape[axis], places.aval)), "min", (axis,)
+        )
         return b.convert(first, index_dtype)
 
     op = Op(
@@ -186,7 +183,10 @@ def _position(name: str, find: Callable, how: str) -> Op:
         lower=lower,
         jvp=zero_tangent,
         transpose=_BITS,
-        batch=lambda size, x, batched, *, axis, index_dtype: (op(x[0], axis=axis + 1, index_dtype=index_dtype), True),
+        batch=lambda size, x, batched, *, axis, index_dtype: (
+            op(x[0], axis=axis + 1, index_dtype=index_dtype),
+            True,
+        ),
     )
     return op
 
@@ -194,7 +194,7 @@ def _position(name: str, find: Callable, how: str) -> Op:
 argmax = _position("argmax", np.argmax, "max")
 argmin = _position("argmin", np.argmin, "min")
 
-# -- cumulative ops --------------------------------------------------------------------------------
+# -- cumulative ops -------------------------------------------------------------------------------
 
 _BLOCK = 8
 
@@ -202,8 +202,9 @@ _BLOCK = 8
 def scan_windows(b, x, start, fn: Callable, axis: int):
     """Prefix results along an axis, in a program.
 
-    One window over everything costs n**2 on the CPU. Windows within blocks of eight, then the same for
-    the blocks' totals, cost 8 n, and compile in one step a level (measured in docs/decisions/cumulative.md).
+    One window over everything costs n**2 on the CPU. Windows within blocks of eight, then the same
+    for the blocks' totals, cost 8 n, and compile in one step a level (measured in
+    docs/decisions/cumulative.md).
     """
     shape = x.aval.shape
     n = shape[axis]
@@ -219,11 +220,14 @@ def scan_windows(b, x, start, fn: Callable, axis: int):
     def pick(v, starts: dict[int, int], stops: dict[int, int]):
         sizes = v.aval.shape
         return b.slice(
-            v, [starts.get(i, 0) for i in range(len(sizes))], [stops.get(i, m) for i, m in enumerate(sizes)]
+            v,
+            [starts.get(i, 0) for i in range(len(sizes))],
+            [stops.get(i, m) for i, m in enumerate(sizes)],
         )
 
     blocks = b.reshape(
-        b.pad(x, start, *edges(0, count * _BLOCK - n)), (*shape[:axis], count, _BLOCK, *shape[axis + 1 :])
+        b.pad(x, start, *edges(0, count * _BLOCK - n)),
+        (*shape[:axis], count, _BLOCK, *shape[axis + 1 :]),
     )
     within = b.reduce_window(
         blocks,
@@ -232,29 +236,49 @@ def scan_windows(b, x, start, fn: Callable, axis: int):
         [_BLOCK if i == axis + 1 else 1 for i in range(len(shape) + 1)],
         padding=[(_BLOCK - 1 if i == axis + 1 else 0, 0) for i in range(len(shape) + 1)],
     )
-    totals = b.reshape(pick(within, {axis + 1: _BLOCK - 1}, {}), (*shape[:axis], count, *shape[axis + 1 :]))
-    before = b.pad(pick(scan_windows(b, totals, start, fn, axis), {}, {axis: count - 1}), start, *edges(1, 0))
+    totals = b.reshape(
+        pick(within, {axis + 1: _BLOCK - 1}, {}), (*shape[:axis], count, *shape[axis + 1 :])
+    )
+    before = b.pad(
+        pick(scan_windows(b, totals, start, fn, axis), {}, {axis: count - 1}), start, *edges(1, 0)
+    )
     dims = [i for i in range(len(shape) + 1) if i != axis + 1]
     whole = fn(b, b.broadcast_in_dim(before, within.aval.shape, dims), within)
-    return pick(b.reshape(whole, (*shape[:axis], count * _BLOCK, *shape[axis + 1 :])), {}, {axis: n})
+    return pick(
+        b.reshape(whole, (*shape[:axis], count * _BLOCK, *shape[axis + 1 :])), {}, {axis: n}
+    )
 
 
 def _cumulative(
-    name: str, accumulate: Callable, fn: Callable, start: Callable, jvp, allowed: Sequence[np.dtype], transpose=None
+    name: str,
+    accumulate: Callable,
+    fn: Callable,
+    start: Callable,
+    jvp,
+    allowed: Sequence[np.dtype],
+    transpose=None,
 ) -> Op:
-    """An op along `axis`, from the end if `reverse`; `fn(b, x, y)` combines, `start(dtype)` is its identity."""
+    """An op along `axis`, from the end if `reverse`; `fn(b, x, y)` combines, `start(dtype)` is its
+    identity.
+    """
 
     def abstract(x, *, axis, reverse):
         check_dtype(name, "the operand", x, allowed)
         if not 0 <= axis < x.ndim:
-            raise ValueError(f"{name}: axis {axis} is out of range for {x}, which has {x.ndim} axes")
+            raise ValueError(
+                f"{name}: axis {axis} is out of range for {x}, which has {x.ndim} axes"
+            )
         return x
 
     def reference(x, *, axis, reverse):
         if x.shape[axis] == 0:
             return x
         wide = x.astype(np.float32) if x.dtype in HALF else x
-        out = np.flip(accumulate(np.flip(wide, axis), axis), axis) if reverse else accumulate(wide, axis)
+        out = (
+            np.flip(accumulate(np.flip(wide, axis), axis), axis)
+            if reverse
+            else accumulate(wide, axis)
+        )
         return out.astype(x.dtype, copy=False)
 
     def lower(b, x, *, axis, reverse):
@@ -274,7 +298,10 @@ def _cumulative(
         lower=lower,
         jvp=jvp,
         transpose=transpose or Unsupported(f"{name} is not linear"),
-        batch=lambda size, x, batched, *, axis, reverse: (op(x[0], axis=axis + 1, reverse=reverse), True),
+        batch=lambda size, x, batched, *, axis, reverse: (
+            op(x[0], axis=axis + 1, reverse=reverse),
+            True,
+        ),
     )
     return op
 
@@ -322,7 +349,9 @@ def _logaddexp_weights(x, y, out):
 def _logaddexp_lower(b, x, y):
     top = b.maximum(x, y)
     top = b.select(b.is_finite(top), top, b.full(0, top.aval))
-    return b.add(top, b.log(b.add(b.exponential(b.subtract(x, top)), b.exponential(b.subtract(y, top)))))
+    return b.add(
+        top, b.log(b.add(b.exponential(b.subtract(x, top)), b.exponential(b.subtract(y, top))))
+    )
 
 
 def _extremum_weights(x, y, out):
@@ -371,7 +400,7 @@ cumlogsumexp = _cumulative(
     FLOAT,
 )
 
-# -- the generic reduction -------------------------------------------------------------------------
+# -- the generic reduction ------------------------------------------------------------------------
 
 
 def check_body(name: str, xs: Sequence[Aval], inits: Sequence[Aval], body: Graph) -> None:
@@ -379,14 +408,16 @@ def check_body(name: str, xs: Sequence[Aval], inits: Sequence[Aval], body: Graph
     scalars = [Aval((), x.dtype) for x in xs]
     if not xs or list(inits) != scalars:
         raise TypeError(
-            f"{name}: the operands are {list(xs)} and the initial values {list(inits)}: each operand needs one 0-d "
+            f"{name}: the operands are {list(xs)} and the initial values {list(inits)}: each "
+            f"operand needs one 0-d "
             "initial value of its dtype"
         )
     if any(x.shape != xs[0].shape for x in xs):
         raise TypeError(f"{name}: the operands {list(xs)} must have one shape")
     if body.in_avals != scalars * 2 or body.out_avals != scalars:
         raise TypeError(
-            f"{name}: the function to reduce with maps {body.in_avals} to {body.out_avals}; for these operands it "
+            f"{name}: the function to reduce with maps {body.in_avals} to {body.out_avals}; for "
+            f"these operands it "
             f"must map {scalars * 2} (accumulators, then elements) to {scalars}"
         )
 
@@ -403,7 +434,10 @@ def map_graph(graph: Graph, size: int, args: Sequence[np.ndarray]) -> list[np.nd
         if any(batched):
             outs, flags = rule(eqn.op, "batch")(size, vals, batched, **eqn.params)
         else:
-            outs, flags = eqn.op(*vals, **eqn.params), (False,) * len(eqn.outputs) if eqn.op.multiple else False
+            outs, flags = (
+                eqn.op(*vals, **eqn.params),
+                (False,) * len(eqn.outputs) if eqn.op.multiple else False,
+            )
         if not eqn.op.multiple:
             outs, flags = (outs,), (flags,)
         env.update(zip(eqn.outputs, zip(outs, flags, strict=True), strict=True))
@@ -446,14 +480,17 @@ def _reduce_reference(*args, body, axes):
 
 def _reduce_lower(b, *args, body, axes):
     half = len(args) // 2
-    return b.reduce_multi(args[:half], args[half:], axes, lambda inner, *vals: tuple(inner.lower(body, vals)))
+    return b.reduce_multi(
+        args[:half], args[half:], axes, lambda inner, *vals: tuple(inner.lower(body, vals))
+    )
 
 
 def _reduce_batch(size, args, batched, *, body, axes):
     half = len(args) // 2
     if any(batched[half:]):
         raise UnsupportedError(
-            "reduce: the initial value differs along a vmapped axis. An initial value must be the identity of the "
+            "reduce: the initial value differs along a vmapped axis. An initial value must be "
+            "the identity of the "
             "function to reduce with, a constant; combine other values with the result instead"
         )
     xs = [batch_broadcast(size, x, f) for x, f in zip(args[:half], batched[:half], strict=True)]
@@ -461,7 +498,8 @@ def _reduce_batch(size, args, batched, *, body, axes):
 
 
 NO_BODY_JVP = Unsupported(
-    "the derivative of a reduction with one's own function is not defined here; use sum, prod, max, min or "
+    "the derivative of a reduction with one's own function is not defined here; use sum, prod, "
+    "max, min or "
     "logsumexp, or write it with lax.associative_scan, which has one"
 )
 

@@ -1,9 +1,10 @@
 """Series and continued fractions for special functions, written once for NumPy and for programs.
 
-A function takes a namespace, `Numpy` or `Program`, the relative tolerance to stop at, and values with the
-usual operators: NumPy arrays, or an `Expression` that writes StableHLO. The methods are those of Cephes
-(Moshier, "Methods and Programs for Mathematical Functions", 1989); derivatives with respect to the shape
-of a gamma distribution follow TensorFlow's igamma, which carries them through the same recurrences.
+A function takes a namespace, `Numpy` or `Program`, the relative tolerance to stop at, and values
+with the usual operators: NumPy arrays, or an `Expression` that writes StableHLO. The methods are
+those of Cephes (Moshier, "Methods and Programs for Mathematical Functions", 1989); derivatives with
+respect to the shape of a gamma distribution follow TensorFlow's igamma, which carries them through
+the same recurrences.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ class Numpy:
 
     @staticmethod
     def lgamma(x):
+        """Logarithm of the gamma function."""
         import scipy.special
 
         return scipy.special.gammaln(x)
 
     @staticmethod
     def digamma(x):
+        """Derivative of lgamma."""
         import scipy.special
 
         return scipy.special.psi(x)
@@ -62,12 +65,21 @@ class Expression:
         self.val = val
 
     def lift(self, other) -> Expression:
-        return other if type(other) is Expression else Expression(self.b, self.b.full(other, self.val.aval))
+        """An operand as an expression; a number takes this one's shape and dtype."""
+        return (
+            other
+            if type(other) is Expression
+            else Expression(self.b, self.b.full(other, self.val.aval))
+        )
 
     def apply(self, method: str, *others) -> Expression:
-        return Expression(self.b, getattr(self.b, method)(self.val, *[self.lift(o).val for o in others]))
+        """Call a method of the builder."""
+        return Expression(
+            self.b, getattr(self.b, method)(self.val, *[self.lift(o).val for o in others])
+        )
 
     def compare(self, other, direction: str) -> Expression:
+        """Compare with a direction of `Builder.compare`."""
         return Expression(self.b, self.b.compare(self.val, self.lift(other).val, direction))
 
     def __add__(self, other):
@@ -132,6 +144,7 @@ class Program:
 
     @staticmethod
     def where(pred: Expression, x, y) -> Expression:
+        """`x` where `pred`, else `y`; one of the two may be a number."""
         like = x if type(x) is Expression else y
         return Expression(pred.b, pred.b.select(pred.val, like.lift(x).val, like.lift(y).val))
 
@@ -158,11 +171,13 @@ class Program:
         return [Expression(b, v) for v in b.while_([e.val for e in state], cond, body)]
 
 
-# -- the incomplete gamma function --------------------------------------------------------------------
+# -- the incomplete gamma function ----------------------------------------------------------------
 
 
 def _gamma_series(xp, eps: float, a, x):
-    """Sum of x**n / ((a+1)...(a+n)) and its derivative in `a`: igamma is the sum times x**a exp(-x) / gamma(a+1)."""
+    """Sum of x**n / ((a+1)...(a+n)) and its derivative in `a`: igamma is the sum times x**a exp(-x)
+    / gamma(a+1).
+    """
 
     def more(a, x, r, c, ans, dc, dans):
         open_ = (c > ans * eps) | (xp.abs(dc) > xp.abs(dans) * eps)
@@ -180,7 +195,9 @@ def _gamma_series(xp, eps: float, a, x):
 
 
 def _gamma_fraction(xp, eps: float, a, x):
-    """The continued fraction of igammac and its derivative in `a`; times x**a exp(-x) / gamma(a) it is igammac."""
+    """The continued fraction of igammac and its derivative in `a`; times x**a exp(-x) / gamma(a) it
+    is igammac.
+    """
 
     def more(a, n, z, ans, change, *rest):
         return (change > eps) & (n < MAX_TERMS)
@@ -212,13 +229,17 @@ def _gamma_fraction(xp, eps: float, a, x):
 
 
 def _gamma_parts(xp, eps: float, a, x):
-    """(fraction applies, log of x**a exp(-x) / gamma(a), series parts, fraction parts), for a, x > 0."""
+    """(fraction applies, log of x**a exp(-x) / gamma(a), series parts, fraction parts), for a, x >
+    0.
+    """
     fraction = (x > 1.0) & (x > a)
     inside = (a > 0.0) & (x > 0.0) & (x < math.inf) & (a < math.inf)
     by_series, by_fraction = inside & ~fraction, inside & fraction
     log_scale = a * xp.log(x) - x - xp.lgamma(a)
     series = _gamma_series(xp, eps, xp.where(by_series, a, 1.0), xp.where(by_series, x, 0.5))
-    fractions = _gamma_fraction(xp, eps, xp.where(by_fraction, a, 1.0), xp.where(by_fraction, x, 2.0))
+    fractions = _gamma_fraction(
+        xp, eps, xp.where(by_fraction, a, 1.0), xp.where(by_fraction, x, 2.0)
+    )
     return by_fraction, log_scale, series, fractions
 
 
@@ -257,7 +278,7 @@ def random_gamma_grad(xp, eps: float, a, x):
     return xp.where(undefined, math.nan, out)
 
 
-# -- the incomplete beta function ------------------------------------------------------------------------
+# -- the incomplete beta function -----------------------------------------------------------------
 
 
 def betainc(xp, eps: float, a, b, x):
@@ -296,17 +317,19 @@ def betainc(xp, eps: float, a, b, x):
     return xp.where(undefined | ((a == 0.0) & (b == 0.0)), math.nan, out)
 
 
-# -- Bessel functions ------------------------------------------------------------------------------------
+# -- Bessel functions -----------------------------------------------------------------------------
 
 
 @functools.cache
 def _chebyshev(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Chebyshev coefficients of a scaled Bessel function: up to 8, and of sqrt(x) times it beyond."""
+    """Chebyshev coefficients of a scaled Bessel function to 8, and beyond of sqrt(x) times it."""
     import scipy.special
 
     fn = getattr(scipy.special, name)
     near = np.polynomial.chebyshev.chebinterpolate(lambda y: fn(4 * (y + 1)), 30)
-    far = np.polynomial.chebyshev.chebinterpolate(lambda y: fn(16 / (y + 1)) * np.sqrt(16 / (y + 1)), 25)
+    far = np.polynomial.chebyshev.chebinterpolate(
+        lambda y: fn(16 / (y + 1)) * np.sqrt(16 / (y + 1)), 25
+    )
     return tuple(near.tolist()), tuple(far.tolist())
 
 

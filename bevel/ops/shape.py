@@ -13,8 +13,16 @@ import numpy as np
 from bevel.core import dtypes
 from bevel.core.aval import Aval
 from bevel.core.op import Op, Unsupported, is_undefined, linear, zero_tangent
-from bevel.ops.base import batch_broadcast, broadcast_in_dim, full, full_like, reduce_sum, reshape, transpose
-from bevel.ops.elementwise import select
+from bevel.ops.base import (
+    batch_broadcast,
+    broadcast_in_dim,
+    full,
+    full_like,
+    reduce_sum,
+    reshape,
+    transpose,
+)
+from bevel.ops.logic import select
 
 Shape = tuple[int, ...]
 

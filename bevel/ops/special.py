@@ -15,15 +15,18 @@ from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.op import Op, Unsupported
 from bevel.ops import giles, series
 from bevel.ops.base import full_like, zeros_like
-from bevel.ops.elementwise import add, div, eq, exp, log, log1p, mul, neg, select, sign, square, sub
+from bevel.ops.elementwise import add, div, exp, log, log1p, mul, neg, sign, square, sub
 from bevel.ops.families import elementwise
+from bevel.ops.logic import eq, select
 
 _LARGE = 1 << 16
 """Above this size SciPy takes longer than a one-op program, its look-up included."""
 
 
 def _scipy(name: str, fix: Callable | None = None) -> Callable:
-    """A function of `scipy.special`, computed at least in float32; `fix(out, *xs)` mends its edge cases."""
+    """A function of `scipy.special`, computed at least in float32; `fix(out, *xs)` mends its edge
+    cases.
+    """
 
     def reference(*xs):
         import scipy.special
@@ -51,7 +54,8 @@ def _double(compute: Callable) -> Callable:
 def _no_derivative(function: str, operand: str) -> Callable:
     def rule(*_):
         raise UnsupportedError(
-            f"{function} has no derivative with respect to {operand} in closed form; differentiate with respect to "
+            f"{function} has no derivative with respect to {operand} in closed form; "
+            f"differentiate with respect to "
             f"another argument, or mark it as constant: lax.stop_gradient({operand})"
         )
 
@@ -60,11 +64,17 @@ def _no_derivative(function: str, operand: str) -> Callable:
 
 def _special(name: str, reference: Callable, lower, jvp, operands=("x",)) -> Op:
     return elementwise(
-        name, operands, reference=reference, lower=lower, jvp=jvp, allowed=FLOAT, compile_above=_LARGE
+        name,
+        operands,
+        reference=reference,
+        lower=lower,
+        jvp=jvp,
+        allowed=FLOAT,
+        compile_above=_LARGE,
     )
 
 
-# -- error functions -------------------------------------------------------------------------------
+# -- error functions ------------------------------------------------------------------------------
 
 
 def _gauss(t, x, factor: float):
@@ -72,10 +82,16 @@ def _gauss(t, x, factor: float):
 
 
 erf = _special(
-    "erf", _scipy("erf"), lambda b, x: b.erf(x), (lambda ctx, t, x: _gauss(t, x, 2 / math.sqrt(math.pi)),)
+    "erf",
+    _scipy("erf"),
+    lambda b, x: b.erf(x),
+    (lambda ctx, t, x: _gauss(t, x, 2 / math.sqrt(math.pi)),),
 )
 erfc = _special(
-    "erfc", _scipy("erfc"), lambda b, x: b.erfc(x), (lambda ctx, t, x: _gauss(t, x, -2 / math.sqrt(math.pi)),)
+    "erfc",
+    _scipy("erfc"),
+    lambda b, x: b.erfc(x),
+    (lambda ctx, t, x: _gauss(t, x, -2 / math.sqrt(math.pi)),),
 )
 
 
@@ -92,7 +108,7 @@ erf_inv = _special(
     (lambda ctx, t, x: mul(t, mul(full_like(x, math.sqrt(math.pi) / 2), exp(square(ctx.out)))),),
 )
 
-# -- gamma and its derivatives -----------------------------------------------------------------------
+# -- gamma and its derivatives --------------------------------------------------------------------
 
 lgamma = _special(
     "lgamma",
@@ -121,7 +137,10 @@ polygamma = _special(
     "polygamma",
     _polygamma_reference,
     lambda b, m, x: b.polygamma(m, x),
-    (_no_derivative("polygamma", "m"), lambda ctx, t, m, x: mul(t, polygamma(add(m, full_like(m, 1)), x))),
+    (
+        _no_derivative("polygamma", "m"),
+        lambda ctx, t, m, x: mul(t, polygamma(add(m, full_like(m, 1)), x)),
+    ),
     ("m", "x"),
 )
 zeta = _special(
@@ -145,15 +164,22 @@ def _igamma_rules(side: int):
     def signed(t):
         return t if side > 0 else neg(t)
 
-    # d igamma / da at fixed x is minus the density times how a sample moves with a at fixed probability.
+    # d igamma / da at fixed x is minus the density times how a sample moves with a at fixed
+    # probability.
     return (
-        lambda ctx, t, a, x: signed(neg(mul(t, mul(random_gamma_grad(a, x), _gamma_density(a, x))))),
+        lambda ctx, t, a, x: signed(
+            neg(mul(t, mul(random_gamma_grad(a, x), _gamma_density(a, x))))
+        ),
         lambda ctx, t, a, x: signed(mul(t, _gamma_density(a, x))),
     )
 
 
-igamma = _special("igamma", _scipy("gammainc"), _double(series.igamma), _igamma_rules(1), ("a", "x"))
-igammac = _special("igammac", _scipy("gammaincc"), _double(series.igammac), _igamma_rules(-1), ("a", "x"))
+igamma = _special(
+    "igamma", _scipy("gammainc"), _double(series.igamma), _igamma_rules(1), ("a", "x")
+)
+igammac = _special(
+    "igammac", _scipy("gammaincc"), _double(series.igammac), _igamma_rules(-1), ("a", "x")
+)
 
 
 def _random_gamma_grad_reference(a, x):
@@ -188,7 +214,7 @@ regularized_incomplete_beta = _special(
     ("a", "b", "x"),
 )
 
-# -- Bessel functions --------------------------------------------------------------------------------
+# -- Bessel functions -----------------------------------------------------------------------------
 
 
 def _i1e_jvp(ctx, t, x):

@@ -17,21 +17,7 @@ from bevel.core.aval import Aval
 from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.op import Op
 from bevel.ops.base import reduce_sum, zeros_like
-from bevel.ops.elementwise import (
-    abs,
-    add,
-    complex,
-    conj,
-    convert,
-    div,
-    eq,
-    imag,
-    mul,
-    neg,
-    real,
-    select,
-    sub,
-)
+from bevel.ops.elementwise import abs, add, complex, conj, div, imag, mul, neg, real, sub
 from bevel.ops.lapack import (
     NOT_LINEAR,
     char,
@@ -47,6 +33,7 @@ from bevel.ops.lapack import (
     unless_failed,
 )
 from bevel.ops.linalg import block, grow, lu, lu_solve, triangular_solve
+from bevel.ops.logic import convert, eq, select
 from bevel.ops.matrix import (
     adjoint,
     along_columns,

@@ -21,18 +21,26 @@ from bevel.ops.reduce import NO_BODY_JVP, ORDERED, check_body, fold, greatest, l
 from bevel.ops.shape import pad
 
 
-
 def _dilated(n: int, dilation: int) -> int:
     return 0 if n == 0 else (n - 1) * dilation + 1
 
 
-def window_shape(name: str, x: Aval, window, strides, padding, base_dilation, window_dilation) -> tuple[int, ...]:
+def window_shape(
+    name: str, x: Aval, window, strides, padding, base_dilation, window_dilation
+) -> tuple[int, ...]:
     """The number of places of the window along each axis."""
-    given = dict(window=window, strides=strides, padding=padding, base_dilation=base_dilation,
-                 window_dilation=window_dilation)
+    given = dict(
+        window=window,
+        strides=strides,
+        padding=padding,
+        base_dilation=base_dilation,
+        window_dilation=window_dilation,
+    )
     for what, values in given.items():
         if len(values) != x.ndim:
-            raise ValueError(f"{name}: {what}={values} needs one entry for each of the {x.ndim} axes of {x}")
+            raise ValueError(
+                f"{name}: {what}={values} needs one entry for each of the {x.ndim} axes of {x}"
+            )
         if what != "padding" and any(v < 1 for v in values):
             raise ValueError(f"{name}: {what}={values} must be at least 1 along each axis")
     shape = []
@@ -42,11 +50,17 @@ def window_shape(name: str, x: Aval, window, strides, padding, base_dilation, wi
     return tuple(shape)
 
 
-def windows(x: np.ndarray, fill, window, strides, padding, base_dilation, window_dilation) -> np.ndarray:
+def windows(
+    x: np.ndarray, fill, window, strides, padding, base_dilation, window_dilation
+) -> np.ndarray:
     """A view of shape (*places, *window) of the padded and dilated array."""
-    shape = window_shape("windows", Aval(x.shape, x.dtype), window, strides, padding, base_dilation, window_dilation)
+    shape = window_shape(
+        "windows", Aval(x.shape, x.dtype), window, strides, padding, base_dilation, window_dilation
+    )
     if any(lo or hi or bd > 1 for (lo, hi), bd in zip(padding, base_dilation, strict=True)):
-        config = tuple([(lo, hi, bd - 1) for (lo, hi), bd in zip(padding, base_dilation, strict=True)])
+        config = tuple(
+            [(lo, hi, bd - 1) for (lo, hi), bd in zip(padding, base_dilation, strict=True)]
+        )
         x = pad.reference(x, np.asarray(fill, x.dtype), config=config)
     if 0 in shape:
         return np.empty((*shape, *window), x.dtype)
@@ -58,7 +72,9 @@ def windows(x: np.ndarray, fill, window, strides, padding, base_dilation, window
 def _batched(op: Op) -> Callable:
     """Batch rule of an op over windows: one more axis, on which the window is a point."""
 
-    def batch(size, args, batched, *, window, strides, padding, base_dilation, window_dilation, **params):
+    def batch(
+        size, args, batched, *, window, strides, padding, base_dilation, window_dilation, **params
+    ):
         args = [batch_broadcast(size, x, b) for x, b in zip(args, batched, strict=True)]
         geometry = dict(
             window=(1, *window),
@@ -75,14 +91,23 @@ def _batched(op: Op) -> Callable:
 def _lower_window(b, x, start, how, window, geometry):
     padding = geometry["padding"]
     return b.reduce_window(
-        x, start, how, window, geometry["strides"], geometry["base_dilation"], geometry["window_dilation"], padding
+        x,
+        start,
+        how,
+        window,
+        geometry["strides"],
+        geometry["base_dilation"],
+        geometry["window_dilation"],
+        padding,
     )
 
 
-# -- sum, max, min ---------------------------------------------------------------------------------
+# -- sum, max, min --------------------------------------------------------------------------------
 
 
-def _window_op(name: str, how: str, ufunc: np.ufunc, start: Callable, jvp, transpose, allowed) -> Op:
+def _window_op(
+    name: str, how: str, ufunc: np.ufunc, start: Callable, jvp, transpose, allowed
+) -> Op:
     wide = HALF if how == "add" else ()
 
     def abstract(x, *, window, **geometry):
@@ -94,7 +119,9 @@ def _window_op(name: str, how: str, ufunc: np.ufunc, start: Callable, jvp, trans
         view = windows(x, first, window, **geometry)
         dtype = np.dtype(np.float32) if x.dtype in wide else x.dtype
         axes = tuple(range(x.ndim, 2 * x.ndim))
-        return ufunc.reduce(view, axes, dtype, initial=first.astype(dtype)[()]).astype(x.dtype, copy=False)
+        return ufunc.reduce(view, axes, dtype, initial=first.astype(dtype)[()]).astype(
+            x.dtype, copy=False
+        )
 
     def lower(b, x, *, window, **geometry):
         dtype = x.aval.dtype
@@ -150,7 +177,7 @@ reduce_window_min = _window_op(
     "reduce_window_min", "min", np.minimum, greatest, _chooser_jvp("min"), _CHOICE, ORDERED
 )
 
-# -- the elements that windows choose ----------------------------------------------------------------
+# -- the elements that windows choose -------------------------------------------------------------
 
 
 def _choice_abstract(name: str, x: Aval, places: Aval | None, t: Aval, window, select, geometry):
@@ -158,16 +185,23 @@ def _choice_abstract(name: str, x: Aval, places: Aval | None, t: Aval, window, s
     if select not in ("max", "min"):
         raise ValueError(f"{name}: select={select!r} must be 'max' or 'min'")
     if t.dtype != x.dtype:
-        raise TypeError(f"{name}: the values {t} and the operand that chooses {x} must have one dtype")
+        raise TypeError(
+            f"{name}: the values {t} and the operand that chooses {x} must have one dtype"
+        )
     shape = window_shape(name, x, window, **geometry)
     want = x.shape if places is None else shape
     if t.shape != want:
-        raise TypeError(f"{name}: the values are {t}; for the operand {x} and window={window} their shape must be {want}")
+        raise TypeError(
+            f"{name}: the values are {t}; for the operand {x} and window={window} their shape "
+            f"must be {want}"
+        )
     return shape
 
 
 def _gather_abstract(t, x, *, window, select, **geometry):
-    return Aval(_choice_abstract("select_and_gather_add", x, None, t, window, select, geometry), x.dtype)
+    return Aval(
+        _choice_abstract("select_and_gather_add", x, None, t, window, select, geometry), x.dtype
+    )
 
 
 def _chosen(x: np.ndarray, window, select: str, geometry) -> np.ndarray:
@@ -187,7 +221,9 @@ def _gather_reference(t, x, *, window, select, **geometry):
     if index.size == 0:
         return np.zeros(index.shape, t.dtype)
     flat = windows(t, 0, window, **geometry).reshape(*index.shape, math.prod(window))
-    return np.where(index < 0, 0, np.take_along_axis(flat, np.maximum(index, 0)[..., None], -1)[..., 0]).astype(t.dtype)
+    return np.where(
+        index < 0, 0, np.take_along_axis(flat, np.maximum(index, 0)[..., None], -1)[..., 0]
+    ).astype(t.dtype)
 
 
 def _scatter_reference(ct, x, *, window, select, **geometry):
@@ -195,10 +231,19 @@ def _scatter_reference(ct, x, *, window, select, **geometry):
     padding, base = geometry["padding"], geometry["base_dilation"]
     config = tuple([(lo, hi, bd - 1) for (lo, hi), bd in zip(padding, base, strict=True)])
     numbers = np.arange(1, x.size + 1).reshape(x.shape)
-    holds = windows(pad.reference(numbers, np.asarray(0), config=config), 0, window, geometry["strides"],
-                    ((0, 0),) * x.ndim, (1,) * x.ndim, geometry["window_dilation"])
+    holds = windows(
+        pad.reference(numbers, np.asarray(0), config=config),
+        0,
+        window,
+        geometry["strides"],
+        ((0, 0),) * x.ndim,
+        (1,) * x.ndim,
+        geometry["window_dilation"],
+    )
     flat = holds.reshape(*index.shape, math.prod(window))
-    target = np.where(index < 0, 0, np.take_along_axis(flat, np.maximum(index, 0)[..., None], -1)[..., 0])
+    target = np.where(
+        index < 0, 0, np.take_along_axis(flat, np.maximum(index, 0)[..., None], -1)[..., 0]
+    )
     wide = np.float32 if ct.dtype in HALF else ct.dtype
     out = np.zeros(x.size + 1, wide)
     np.add.at(out, target.reshape(-1), ct.reshape(-1).astype(wide))
@@ -210,7 +255,9 @@ def _offsets(window):
 
 
 def _choice_lower(b, x, window, select, geometry):
-    """Padded operand, and a function: offset in the window -> (mask of the windows that choose it, slice bounds)."""
+    """Padded operand, and a function: offset in the window -> (mask of the windows that choose it,
+    slice bounds).
+    """
     padding, base = geometry["padding"], geometry["base_dilation"]
     strides, dilation = geometry["strides"], geometry["window_dilation"]
     lo, hi, interior = [p[0] for p in padding], [p[1] for p in padding], [d - 1 for d in base]
@@ -218,7 +265,11 @@ def _choice_lower(b, x, window, select, geometry):
 
     def bounds(offset):
         start = [o * d for o, d in zip(offset, dilation, strict=True)]
-        return start, [s + (n - 1) * t + 1 for s, n, t in zip(start, places, strides, strict=True)], strides
+        return (
+            start,
+            [s + (n - 1) * t + 1 for s, n, t in zip(start, places, strides, strict=True)],
+            strides,
+        )
 
     def padded(v, fill):
         return b.pad(v, b.constant(np.asarray(fill, v.aval.dtype)), lo, hi, interior)
@@ -248,7 +299,9 @@ def _gather_lower(b, t, x, *, window, select, **geometry):
     values = padded(t, 0)
     out = b.full(0, b.out)
     for k, offset in enumerate(_offsets(window)):
-        out = b.select(b.compare(index, b.full(k, index.aval), "EQ"), b.slice(values, *bounds(offset)), out)
+        out = b.select(
+            b.compare(index, b.full(k, index.aval), "EQ"), b.slice(values, *bounds(offset)), out
+        )
     return out
 
 
@@ -261,12 +314,20 @@ def _scatter_lower(b, ct, x, *, window, select, **geometry):
     zero = b.constant(np.zeros((), wide.aval.dtype))
     nothing = b.full(0, wide.aval)
     padding, base = geometry["padding"], geometry["base_dilation"]
-    size = [lo + hi + _dilated(n, d) for n, (lo, hi), d in zip(x.aval.shape, padding, base, strict=True)]
+    size = [
+        lo + hi + _dilated(n, d) for n, (lo, hi), d in zip(x.aval.shape, padding, base, strict=True)
+    ]
     total = None
     for k, offset in enumerate(_offsets(window)):
         part = b.select(b.compare(index, b.full(k, index.aval), "EQ"), wide, nothing)
         start, stop, strides = bounds(offset)
-        spread = b.pad(part, zero, start, [n - e for n, e in zip(size, stop, strict=True)], [s - 1 for s in strides])
+        spread = b.pad(
+            part,
+            zero,
+            start,
+            [n - e for n, e in zip(size, stop, strict=True)],
+            [s - 1 for s in strides],
+        )
         total = spread if total is None else b.add(total, spread)
     low = [-lo for lo, _ in padding]
     kept = b.pad(total, zero, low, [-hi for _, hi in padding])
@@ -288,7 +349,9 @@ select_and_gather_add = Op(
     lower=_gather_lower,
     jvp=(lambda ctx, t, s, x, **params: select_and_gather_add(t, x, **params), None),
     transpose=lambda ct, t, x, **params: (select_and_scatter_add(ct, x, **params), None),
-    batch=lambda size, xs, batched, **params: _batched(select_and_gather_add)(size, xs, batched, **params),
+    batch=lambda size, xs, batched, **params: _batched(select_and_gather_add)(
+        size, xs, batched, **params
+    ),
 )
 select_and_scatter_add = Op(
     "select_and_scatter_add",
@@ -297,10 +360,12 @@ select_and_scatter_add = Op(
     lower=_scatter_lower,
     jvp=(lambda ctx, t, ct, x, **params: select_and_scatter_add(t, x, **params), None),
     transpose=lambda ct, s, x, **params: (select_and_gather_add(ct, x, **params), None),
-    batch=lambda size, xs, batched, **params: _batched(select_and_scatter_add)(size, xs, batched, **params),
+    batch=lambda size, xs, batched, **params: _batched(select_and_scatter_add)(
+        size, xs, batched, **params
+    ),
 )
 
-# -- the generic windowed reduction -------------------------------------------------------------------
+# -- the generic windowed reduction ---------------------------------------------------------------
 
 
 def _reduce_window_abstract(*args, body, window, **geometry):
@@ -312,7 +377,9 @@ def _reduce_window_abstract(*args, body, window, **geometry):
 
 def _reduce_window_reference(*args, body, window, **geometry):
     half = len(args) // 2
-    views = [windows(x, i, window, **geometry) for x, i in zip(args[:half], args[half:], strict=True)]
+    views = [
+        windows(x, i, window, **geometry) for x, i in zip(args[:half], args[half:], strict=True)
+    ]
     places = views[0].shape[: len(window)]
     flat = [v.reshape(math.prod(places), math.prod(window)).T for v in views]
     return tuple([v.reshape(places) for v in fold(body, flat, args[half:])])
@@ -336,7 +403,8 @@ def _reduce_window_batch(size, args, batched, **params):
     half = len(args) // 2
     if any(batched[half:]):
         raise UnsupportedError(
-            "reduce_window: the initial value differs along a vmapped axis. It must be the identity of the function "
+            "reduce_window: the initial value differs along a vmapped axis. It must be the "
+            "identity of the function "
             "to reduce with, a constant; combine other values with the result instead"
         )
     inits = args[half:]

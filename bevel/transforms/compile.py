@@ -10,6 +10,7 @@ import numpy as np
 
 from bevel.core import config, interpreter
 from bevel.core.aval import aval_of
+from bevel.core.buffer import Buffer
 from bevel.core.graph import Graph, GraphBuilder, Var
 from bevel.core.interpreter import EAGER, Backend, Tracer, leaked, under
 from bevel.core.op import Unsupported
@@ -35,7 +36,7 @@ def common_device(values: Sequence[Any]) -> Any:
     for v in values:
         if type(v) is np.ndarray:
             continue
-        device = client.device_of(v)
+        device = client.device_of(v.raw)
         if default is None:
             default = client.default_device()
         if device == default or device == chosen:
@@ -49,13 +50,14 @@ def common_device(values: Sequence[Any]) -> Any:
     return chosen or default or client.default_device()
 
 
-def to_buffer(value: Any, device: Any) -> Any:
-    """A value as a buffer on a device."""
+def to_raw(value: Any, device: Any) -> Any:
+    """A value as the runtime's array on a device."""
     if type(value) is np.ndarray:
         return client.put(value, device, owned=True)
     if isinstance(value, Tracer):
         raise leaked(value)
-    return value if client.device_of(value) == device else client.copy_to(value, device)
+    raw = value.raw
+    return raw if client.device_of(raw) == device else client.copy_to(raw, device)
 
 
 class Program:
@@ -100,10 +102,10 @@ class Program:
         return found
 
     def __call__(self, values: Sequence[Any]) -> list[Any]:
-        """Run; results are device buffers."""
+        """Run; results are buffers."""
         used = [values[i] for i in self.kept]
         device = common_device(used)
-        return self.executable(device).run([to_buffer(v, device) for v in used])
+        return [Buffer(r) for r in self.executable(device).run([to_raw(v, device) for v in used])]
 
 
 def one_op_graph(op, avals: Sequence[Any], params: dict[str, Any]) -> Graph:
@@ -125,10 +127,8 @@ class XLABackend(Backend):
     def accelerator(self) -> bool:
         return client.platforms()[0] != "cpu"
 
-    def to_numpy(self, value: Any) -> np.ndarray:
-        if not client.is_buffer(value):
-            raise TypeError(f"internal: a {type(value).__name__} is not an array value")
-        return client.to_numpy(value)
+    def read(self, raw: Any) -> np.ndarray:
+        return client.to_numpy(raw)
 
     def wants(self, op, args) -> bool:
         if isinstance(op.lower, Unsupported) or config.get("disable_jit"):
@@ -137,8 +137,8 @@ class XLABackend(Backend):
             return True
         elsewhere = self.accelerator
         for a in args:
-            if type(a) is not np.ndarray and client.is_buffer(a):
-                if client.device_of(a).platform != "cpu":
+            if type(a) is Buffer:
+                if client.device_of(a.raw).platform != "cpu":
                     return True
                 elsewhere = False
         if elsewhere:

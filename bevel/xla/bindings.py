@@ -11,6 +11,7 @@ import ctypes
 import functools
 import importlib
 import importlib.util
+import operator
 import os
 import pathlib
 import re
@@ -68,26 +69,29 @@ def _jaxlib():
         version()
         from jaxlib import _jax, xla_client
 
+        _describe(xla_client.ArrayImpl)
         return xla_client, _jax
+
+
+def _describe(array_type: type) -> None:
+    """Give jaxlib's buffers the four properties that rules read of every value.
+
+    They follow from a buffer's `aval`; jaxlib leaves them to jax's Python layer, which sets the same ones when
+    it is imported, before or after. Nothing else is ever put on this class, which is shared with jax.
+    """
+    for name in ("shape", "dtype", "ndim", "size"):
+        if not hasattr(array_type, name):
+            setattr(array_type, name, property(operator.attrgetter(f"aval.{name}")))
 
 
 # -- clients
 
 
-def cpu_client(num_devices: int, distributed_client=None, node_id: int = 0, num_nodes: int = 1):
-    """Return a client with `num_devices` CPU devices; across processes it reduces through Gloo."""
-    xc, _jax = _jaxlib()
+def cpu_client(num_devices: int):
+    """Return a client with `num_devices` CPU devices."""
+    xc, _ = _jaxlib()
     _register_lapack()
-    collectives = None
-    if distributed_client is not None:
-        collectives = _jax.make_gloo_tcp_collectives(distributed_client=distributed_client)
-    return xc.make_cpu_client(
-        num_devices=num_devices,
-        distributed_client=distributed_client,
-        node_id=node_id,
-        num_nodes=num_nodes,
-        collectives=collectives,
-    )
+    return xc.make_cpu_client(num_devices=num_devices)
 
 
 @functools.cache
@@ -111,14 +115,6 @@ def prepare_lapack(text: str) -> None:
         _initialize_lapack()
 
 
-def register_ffi_target(name: str, capsule, platform: str) -> None:
-    """Register a native function of XLA's typed FFI under the name that programs call it by."""
-    xc, _ = _jaxlib()
-    xc.register_custom_call_target(
-        name, capsule, platform="CUDA" if platform == "cuda" else platform, api_version=1
-    )
-
-
 CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 
 
@@ -137,7 +133,7 @@ def find_cuda_plugin() -> tuple[str, pathlib.Path] | None:
     return None
 
 
-def cuda_client(*, preallocate: bool, memory_fraction: float, distributed_client=None):
+def cuda_client(*, preallocate: bool, memory_fraction: float):
     """Return a client of the machine's NVIDIA GPUs, through the CUDA plugin wheel.
 
     Raises:
@@ -162,7 +158,7 @@ def cuda_client(*, preallocate: bool, memory_fraction: float, distributed_client
         "preallocate": preallocate,
         "memory_fraction": memory_fraction,
     }
-    return xc.make_c_api_client("cuda", options, distributed_client)
+    return xc.make_c_api_client("cuda", options)
 
 
 # The wheels' libraries, by the folder under `nvidia/` that holds them, each after those it needs.
@@ -315,27 +311,11 @@ def runtime_error() -> type[Exception]:
 # -- programs
 
 
-def compile_options(
-    *,
-    num_replicas: int = 1,
-    num_partitions: int = 1,
-    device_ids=None,
-    overrides: dict | None = None,
-):
-    """Return XLA's options for one device, or for SPMD partitioning by Shardy over several."""
+def compile_options(device, overrides: dict | None = None):
+    """Return XLA's options for a program on one device, with debug options by name."""
     xc, _ = _jaxlib()
     options = xc.CompileOptions()
-    options.num_replicas = num_replicas
-    options.num_partitions = num_partitions
-    build = options.executable_build_options
-    build.num_replicas = num_replicas
-    build.num_partitions = num_partitions
-    if num_partitions > 1:
-        build.use_spmd_partitioning = True
-        build.use_shardy_partitioner = True
-    if device_ids is not None:
-        grid = np.asarray(device_ids, np.int32).reshape(num_replicas, num_partitions)
-        options.device_assignment = xc.DeviceAssignment.create(grid)
+    options.device_assignment = xc.DeviceAssignment.create(np.array([[device.id]], np.int32))
     if overrides:
         options.env_option_overrides = list(overrides.items())
     return options

@@ -69,21 +69,13 @@ def clear_memory() -> None:
         _memory.clear()
 
 
-def _xla_options(devices: Sequence, options: dict):
-    if len(devices) == 1:
-        return bindings.compile_options(device_ids=[devices[0].id], overrides=options)
-    return bindings.compile_options(
-        num_partitions=len(devices), device_ids=[d.id for d in devices], overrides=options
-    )
-
-
 def _compile(lowered: Lowered, devices: tuple, options: dict) -> Executable:
     start = time.perf_counter()
     loaded = bindings.compile_and_load(
         client.client(lowered.platform),
         lowered.text,
         devices,
-        _xla_options(devices, options),
+        bindings.compile_options(devices[0], options),
         lowered.host_callbacks,
     )
     return Executable(
@@ -110,7 +102,7 @@ def _from_disk_or_compile(lowered: Lowered, devices: tuple, options: dict) -> Ex
                 lowered.text,
                 lowered.out_avals,
                 devices,
-                _xla_options(devices, options),
+                bindings.compile_options(devices[0], options),
             )
         except Exception as e:  # whatever jaxlib raises for bytes it cannot load
             _log.debug("entry %s does not load and is compiled anew: %s", path, e)

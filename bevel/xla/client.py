@@ -19,6 +19,7 @@ import numpy as np
 
 from bevel.core import config
 from bevel.core.aval import Aval
+from bevel.core.handle import set_raw_type
 from bevel.xla import bindings, failures, memory
 
 PLATFORMS = ("cuda", "cpu")
@@ -54,6 +55,7 @@ def client(platform: str):
             known = _clients.get(platform)
             if known is None:
                 known = _clients[platform] = _start(platform)
+                set_raw_type(bindings.buffer_type())
     return known
 
 
@@ -71,17 +73,6 @@ def _start(platform: str):
         raise RuntimeError(
             f"platform {platform!r} cannot be used: {e}\nTo go without it, set BEVEL_PLATFORMS=cpu."
         ) from e
-
-
-def set_client(platform: str, new) -> None:
-    """Install a client made elsewhere (a multi-process one), before the platform's first use."""
-    with _lock:
-        if platform in _clients:
-            raise RuntimeError(
-                f"the {platform} devices are already in use; initialize the distributed system "
-                f"before any computation and before asking for devices"
-            )
-        _clients[platform] = new
 
 
 def is_initialized(platform: str | None = None) -> bool:

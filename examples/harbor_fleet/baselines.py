@@ -1,6 +1,7 @@
 """What the model has to beat: last week again, the mean of four weeks, and Prophet.
 
-Each takes a `Fleet` as it was known on its last day and returns orders for the seven days after it, (depots, 7).
+Each takes a `Fleet` as it was known on its last day and returns orders for the seven days after it,
+(depots, 7).
 """
 
 import importlib.util
@@ -39,7 +40,8 @@ def prophet_installed():
 
 
 def prophet(known):
-    """Prophet with weekly and yearly seasons and US holidays, fitted afresh on each depot's observed days.
+    """Prophet with weekly and yearly seasons and US holidays, fitted afresh on each depot's
+    observed days.
 
     Forecasts below zero are cut at zero. NaN for a depot with fewer than two observed days.
     """
@@ -57,11 +59,16 @@ def prophet(known):
         if observed.sum() < 2:
             continue
         model = Prophet(
-            weekly_seasonality=True, yearly_seasonality=True, daily_seasonality=False, uncertainty_samples=0
+            weekly_seasonality=True,
+            yearly_seasonality=True,
+            daily_seasonality=False,
+            uncertainty_samples=0,
         )
         model.add_country_holidays("US")
         model.fit(
-            pandas.DataFrame({"ds": known.dates[observed].astype("datetime64[ns]"), "y": orders[observed]})
+            pandas.DataFrame(
+                {"ds": known.dates[observed].astype("datetime64[ns]"), "y": orders[observed]}
+            )
         )
         forecast[row] = np.maximum(model.predict(future)["yhat"].to_numpy(), 0.0)
     return forecast

@@ -1,7 +1,7 @@
-"""Score forecasts as operations would have received them: the last 30 days, a new 7-day forecast every 7 days.
+"""Score forecasts as operations gets them: over the last 30 days, a new 7-day forecast every 7.
 
-A method is a function of a `Fleet`; it is given the fleet cut at the day a forecast is issued, so that no method can
-see, or be fitted on, the days it predicts.
+A method is a function of a `Fleet`; it is given the fleet cut at the day a forecast is issued, so
+that no method can see, or be fitted on, the days it predicts.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ HELD_OUT = 30  # days
 
 
 def issue_days(fleet, held_out=HELD_OUT):
-    """The last known day of each forecast over the held-out days, and of the forecast of the coming week."""
+    """The last known day of each forecast of held-out days, and of that of the coming week."""
     first = fleet.dates[-1] - held_out
     return [*np.arange(first, fleet.dates[-1], HORIZON), fleet.dates[-1]]
 
 
 def rolling_forecasts(method, fleet, held_out=HELD_OUT, progress=None):
-    """Forecasts of `method` for the held-out days, (depots, held_out), and for the seven after them, (depots, 7)."""
+    """Forecasts by `method`: of the held-out days (depots, held_out), of the next 7 (depots, 7)."""
     parts = []
     for day in issue_days(fleet, held_out):
         parts.append(np.asarray(method(fleet.until(day)), np.float64))
@@ -28,13 +28,15 @@ def rolling_forecasts(method, fleet, held_out=HELD_OUT, progress=None):
 
 
 def score(forecast, actual):
-    """Errors of forecasts (depots, days) where `actual` was observed, as a dict of floats and lists.
+    """Errors of forecasts (depots, days) where `actual` was observed: a dict of floats and lists.
 
-    `mape` is the mean over depots of `mape_per_depot`, each the mean of |forecast - actual| / actual over the depot's
-    observed days with at least one order; `wape` is the sum of all errors over the sum of all orders; `bias` the same
-    with the errors' signs. A depot without such a day has None, and so has a mean over no depot.
+    `mape` is the mean over depots of `mape_per_depot`, each the mean of |forecast - actual| /
+    actual over the depot's observed days with at least one order; `wape` is the sum of all errors
+    over the sum of all orders; `bias` the same with the errors' signs. A depot without such a day
+    has None, and so has a mean over no depot.
 
-    >>> score(np.array([[90.0, 12.0], [5.0, 5.0]]), np.array([[100.0, 10.0], [np.nan, np.nan]]))["mape_per_depot"]
+    >>> actual = np.array([[100.0, 10.0], [np.nan, np.nan]])
+    >>> score(np.array([[90.0, 12.0], [5.0, 5.0]]), actual)["mape_per_depot"]
     [0.15, None]
     """
     seen = np.isfinite(actual) & np.isfinite(forecast)

@@ -9,7 +9,7 @@ CLOSING = ("New Year", "Memorial Day", "Independence Day", "Labor Day", "Thanksg
 
 
 def us_calendar(first, last, more_years=1):
-    """The calendar `(first day, kinds)` of the years of `first` to `last`, one before and `more_years` after.
+    """The calendar `(first day, kinds)` of the years `first` to `last`, one before, some after.
 
     Needs the `holidays` package.
 

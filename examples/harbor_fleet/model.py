@@ -1,7 +1,8 @@
-"""The network: two GRU layers over the recent days of one depot, and a small layer that reads the calendar ahead.
+"""The network: two GRU layers over a depot's recent days, a layer that reads the calendar ahead.
 
-It is written for one depot and one window; `bv.vmap` makes a batch of it. At each of the last K days of the window it
-gives a correction, in log counts, to the base of the seven days after that day, so one window trains K forecasts.
+It is written for one depot and one window; `bv.vmap` makes a batch of it. At each of the last K
+days of the window it gives a correction, in log counts, to the base of the seven days after that
+day, so one window trains K forecasts.
 """
 
 import bevel.numpy as bnp
@@ -32,7 +33,8 @@ class Forecaster(nn.Module):
         self.calendar = nn.Linear(ahead_features, mixed, use_bias=False, rngs=rngs)
         # Small at first: the untrained model forecasts the base.
         self.output = nn.Linear(mixed, 1, kernel_init=nn.initializers.normal(0.02), rngs=rngs)
-        # One mask for all days of a window: a unit that is gone is gone for the whole sequence (Gal, Ghahramani 2016).
+        # One mask for all days of a window: a unit that is gone is gone for the whole sequence
+        # (Gal, Ghahramani 2016).
         self.dropout = nn.Dropout(dropout, broadcast_dims=(0,))
         self.mixed_dropout = nn.Dropout(dropout, broadcast_dims=(0, 1))
 
@@ -48,5 +50,5 @@ class Forecaster(nn.Module):
 
 
 def unroll(cell, inputs):
-    """Run a recurrent cell over `inputs` (T, features) from a zero state; returns all states, (T, hidden)."""
+    """Run a recurrent cell over `inputs` (T, features) from zeros; all its states, (T, hidden)."""
     return lax.scan(cell, bnp.zeros(cell.hidden_features), inputs)[1]

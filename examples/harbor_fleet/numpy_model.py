@@ -1,4 +1,4 @@
-"""The trained model in NumPy alone, as it ships in `predict.py`: the same arithmetic as `model.py`, without dropout.
+"""The trained model in NumPy alone, as it ships in `predict.py`: `model.py` without dropout.
 
 NumPy and the standard library only.
 """
@@ -9,7 +9,7 @@ from .features import HORIZON, build
 
 
 def network(weights, steps, ahead):
-    """Corrections to the base, (N, 7), of N windows `steps` (N, T, S) and the days after them, `ahead` (N, 7, A)."""
+    """Corrections (N, 7) of windows `steps` (N, T, S) and the days after, `ahead` (N, 7, A)."""
     hidden = weights["first.dense_h.kernel"].shape[0]
     first = np.zeros((len(steps), hidden), np.float32)
     second = np.zeros((len(steps), hidden), np.float32)
@@ -37,26 +37,33 @@ def _sigmoid(x):
 
 
 def forecast(known, calendar, window, factors, network):
-    """Orders of the seven days after the last one of the `Fleet` `known`, (depots, 7), NaN for a depot never seen.
+    """Orders of the seven days after the last one of `known`, (depots, 7).
 
     Args:
-        known: the fleet; a forecast looks back `window` days.
+        known: a `Fleet`.
+        window: how many days a forecast looks back.
         calendar: holiday calendar `(first day, kinds)`.
         factors: calibration by depot; a depot that is not in it is taken as it is.
         network: from windows (D, window, S) and the days ahead (D, 7, A) to corrections (D, 7).
 
+    Returns:
+        Float64, NaN for a depot without one observed day.
+
     Raises:
-      ValueError: too few days are known, or the calendar ends before the days to forecast.
+        ValueError: too few days are known, or the calendar ends before the days to forecast.
     """
     if len(known.dates) < window:
         raise ValueError(
-            f"a forecast looks back {window} days and the file has {len(known.dates)} ({known.dates[0]} to "
-            f"{known.dates[-1]}). Give a file with at least {window} days."
+            f"a forecast looks back {window} days and the file has {len(known.dates)} "
+            f"({known.dates[0]} to {known.dates[-1]}). Give a file with at least {window} days."
         )
     features = build(known.orders, known.dates, calendar)
     corrections = network(features.steps[:, -window:], features.ahead[:, -1])
     factor = np.array([factors.get(depot, 1.0) for depot in known.depots])
-    orders = np.maximum(np.expm1(features.base[:, -1].astype(np.float64) + corrections), 0.0) * factor[:, None]
+    orders = (
+        np.maximum(np.expm1(features.base[:, -1].astype(np.float64) + corrections), 0.0)
+        * factor[:, None]
+    )
     return np.where(np.isfinite(known.orders).any(axis=1)[:, None], orders, np.nan)
 
 
@@ -65,5 +72,9 @@ def forecast_from(weights, known):
     calendar = weights["holidays_first"], weights["holidays_kinds"]
     factors = dict(zip(weights["depots"].tolist(), weights["calibration"].tolist(), strict=True))
     return forecast(
-        known, calendar, int(weights["window"]), factors, lambda steps, ahead: network(weights, steps, ahead)
+        known,
+        calendar,
+        int(weights["window"]),
+        factors,
+        lambda steps, ahead: network(weights, steps, ahead),
     )

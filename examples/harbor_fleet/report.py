@@ -1,4 +1,4 @@
-"""What operations gets to read: a table of forecasts, the scores, a plot per city and one page for a manager."""
+"""What operations gets to read: forecasts, scores, a plot per city and one page for a manager."""
 
 import base64
 import csv
@@ -28,7 +28,7 @@ class Forecasts:
     coming: dict
 
     def scores(self, fleet):
-        """Method name to `evaluate.score` over the held-out days, and the model's MAPE over each other's."""
+        """Each method's `evaluate.score`, and the model's MAPE divided by each other method's."""
         actual = fleet.orders[:, -HELD_OUT:]
         scores = {name: score(forecast, actual) for name, forecast in self.held_out.items()}
         model = scores["model"]["mape"]
@@ -40,8 +40,52 @@ class Forecasts:
         return scores, ratios
 
 
+def score_lines(fleet, scores, ratios):
+    """The scores as lines of text."""
+    first, last = fleet.dates[-HELD_OUT], fleet.dates[-1]
+    lines = [
+        f"mean error in percent of a day's orders, {first} to {last}, forecasts up to {HORIZON} "
+        "days ahead:"
+    ]
+    for name in NAMES:
+        if name in scores:
+            ratio = f"   model / this = {ratios[name]:.2f}" if name in ratios else ""
+            lines.append(f"  {NAMES[name]:<20}{_percent(scores[name]['mape']):>8}{ratio}")
+    return lines
+
+
+def coming_week_csv(fleet, orders):
+    """The forecast of the coming week, (depots, 7), as CSV text."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["depot", "city", "date", "forecast"])
+    for depot, city, row in zip(fleet.depots, fleet.cities, orders, strict=True):
+        writer.writerows(
+            [depot, city, fleet.dates[-1] + 1 + day, _cell(value)] for day, value in enumerate(row)
+        )
+    return table.getvalue()
+
+
+def write_orders(path, fleet):
+    """The fleet as a CSV file that reads back to the same fleet."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["date", "depot", "city", "orders"])
+        for day, date in enumerate(fleet.dates):
+            for depot, city, orders in zip(
+                fleet.depots, fleet.cities, fleet.orders[:, day], strict=True
+            ):
+                writer.writerow([date, depot, city, _exact(orders)])
+
+
+def _exact(count):
+    return (
+        "" if np.isnan(count) else int(count) if float(count).is_integer() else repr(float(count))
+    )
+
+
 def write_csv(path, fleet, forecasts):
-    """One row per depot and forecast day: when it was issued, what came (empty if unknown) and what was forecast."""
+    """A row per depot and day: when it was forecast, what came (if known), the forecasts."""
     issued = issue_days(fleet)
     names = list(forecasts.held_out)
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -52,14 +96,24 @@ def write_csv(path, fleet, forecasts):
                 late = day >= HELD_OUT
                 start = issued[-1] if late else issued[day // HORIZON]
                 date = issued[0] + 1 + day
-                source, column = (forecasts.coming, day - HELD_OUT) if late else (forecasts.held_out, day)
+                source, column = (
+                    (forecasts.coming, day - HELD_OUT) if late else (forecasts.held_out, day)
+                )
                 actual = np.nan if late else fleet.orders[row, day - HELD_OUT]
                 values = [actual, *(source[name][row, column] for name in names)]
-                writer.writerow([depot, city, start, date, (date - start).astype(int), *map(_cell, values)])
+                writer.writerow(
+                    [depot, city, start, date, (date - start).astype(int), *map(_cell, values)]
+                )
 
 
 def _cell(value):
-    return f"{value:.10g}" if float(value).is_integer() else f"{value:.2f}" if np.isfinite(value) else ""
+    return (
+        f"{value:.10g}"
+        if float(value).is_integer()
+        else f"{value:.2f}"
+        if np.isfinite(value)
+        else ""
+    )
 
 
 def write_plots(folder, fleet, forecasts):
@@ -77,12 +131,22 @@ def write_plots(folder, fleet, forecasts):
         FigureCanvasAgg(figure)
         panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
         for panel, row in zip(panels, rows, strict=True):
-            panel.plot(past, fleet.orders[row, -shown:], color="0.35", marker=".", lw=1, label="orders")
+            panel.plot(
+                past, fleet.orders[row, -shown:], color="0.35", marker=".", lw=1, label="orders"
+            )
             for name, color in (("prophet", "tab:orange"), ("model", "tab:blue")):
                 if name in forecasts.held_out:
                     held = forecasts.held_out[name][row]
-                    panel.plot(fleet.dates[-HELD_OUT:], held, color=color, lw=1.3, label=NAMES[name])
-            panel.plot(future, forecasts.coming["model"][row], color="tab:blue", ls="--", label="coming week")
+                    panel.plot(
+                        fleet.dates[-HELD_OUT:], held, color=color, lw=1.3, label=NAMES[name]
+                    )
+            panel.plot(
+                future,
+                forecasts.coming["model"][row],
+                color="tab:blue",
+                ls="--",
+                label="coming week",
+            )
             panel.axvspan(fleet.dates[-HELD_OUT], fleet.dates[-1], color="0.95", zorder=0)
             panel.set_title(fleet.depots[row], loc="left", fontsize=10)
             panel.set_ylim(bottom=0)
@@ -101,11 +165,17 @@ def _file_name(city):
 
 
 def write_html(path, fleet, forecasts, plots):
-    """One page with everything in it, so that it can be mailed: the coming week, how good it is, the plots."""
+    """One file with everything in it, to be mailed: the coming week, how good it is, the plots."""
     scores, ratios = forecasts.scores(fleet)
     page = io.StringIO()
-    page.write(f"<!doctype html><html lang=en><meta charset=utf-8><title>Harbor Fleet</title><style>{STYLE}</style>")
-    page.write(f"<h1>Orders expected, {_day(fleet.dates[-1] + 1)} to {_day(fleet.dates[-1] + HORIZON)}</h1>")
+    page.write(
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        f"<title>Harbor Fleet</title><style>{STYLE}</style>"
+    )
+    page.write(
+        f"<h1>Orders expected, {_day(fleet.dates[-1] + 1)} to "
+        f"{_day(fleet.dates[-1] + HORIZON)}</h1>"
+    )
     page.write(_summary(scores, ratios))
     page.write(_coming_week(fleet, forecasts.coming["model"]))
     page.write(f"<h2>How good are these numbers?</h2>{_explanation(fleet)}")
@@ -113,34 +183,45 @@ def write_html(path, fleet, forecasts, plots):
     for city, plot in plots.items():
         image = base64.b64encode(plot.read_bytes()).decode()
         title = html.escape(city.title())
-        page.write(f"<h2>{title}</h2><img alt='Orders and forecasts in {title}' src='data:image/png;base64,{image}'>")
+        page.write(
+            f"<h2>{title}</h2><img alt='Orders and forecasts in {title}' "
+            f"src='data:image/png;base64,{image}'>"
+        )
     page.write("</html>\n")
     path.write_text(page.getvalue(), encoding="utf-8")
 
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left}tr.sum td{font-weight:600;background:#f4f6f8}img{max-width:100%}
+table{border-collapse:collapse;margin:1rem 0}
+th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #ddd}
+th:first-child,td:first-child{text-align:left}
+tr.sum td{font-weight:600;background:#f4f6f8}img{max-width:100%}
 """
 
 
 def _summary(scores, ratios):
     model = scores["model"]["mape"]
     if model is None:
-        return "<p>No day of the last month was observed, so this forecast could not be checked.</p>"
-    text = f"<p>Over the last {HELD_OUT} days, forecasts like these were off by <b>{model:.1%}</b> on an average day and depot"
-    others = [f"{NAMES[name].lower() if name != 'prophet' else 'Prophet'} by {scores[name]['mape']:.1%}" for name in ratios]
-    return text + (f"; {', '.join(others)}" if others else "") + ".</p>"
+        return (
+            "<p>No day of the last month was observed, so this forecast could not be checked.</p>"
+        )
+    text = (
+        f"<p>Over the last {HELD_OUT} days, forecasts like these were off by <b>{model:.1%}</b> "
+        "on an average day and depot"
+    )
+    others = ", ".join(f"{NAMES[name]} {scores[name]['mape']:.1%}" for name in ratios)
+    return text + (f" (to compare: {others})" if others else "") + ".</p>"
 
 
 def _explanation(fleet):
     first, last = _day(fleet.dates[-HELD_OUT]), _day(fleet.dates[-1])
     return (
-        f"<p>The days from {first} to {last} were set aside. For each of them a forecast was made up to {HORIZON} days "
-        "before, without having seen it, and compared with what came. The figures are the average difference in "
-        "percent of that day's orders; lower is better. Days that were not counted are left out. The forecast aims "
-        "at the smallest percentage, and so lies a little below the average day where orders vary much.</p>"
+        f"<p>The days from {first} to {last} were set aside. For each of them a forecast was made "
+        f"up to {HORIZON} days before, without having seen it, and compared with what came. The "
+        "figures are the average difference in percent of that day's orders; lower is better. "
+        "Days that were not counted are left out. The forecast aims at the smallest percentage, "
+        "and so lies a little below the average day where orders vary much.</p>"
     )
 
 
@@ -150,13 +231,17 @@ def _coming_week(fleet, coming):
     for city in sorted(set(fleet.cities)):
         inside = [row for row, its in enumerate(fleet.cities) if its == city]
         rows += [_row("td", [fleet.depots[row], *_whole(coming[row])]) for row in inside]
-        rows.append(_row("td", [f"all of {city}", *_whole(np.nansum(coming[inside], axis=0))], "sum"))
+        rows.append(
+            _row("td", [f"all of {city}", *_whole(np.nansum(coming[inside], axis=0))], "sum")
+        )
     rows.append(_row("td", ["Fleet", *_whole(np.nansum(coming, axis=0))], "sum"))
     return f"<table>{''.join(rows)}</table>"
 
 
 def _whole(orders):
-    return [f"{value:,.0f}" if np.isfinite(value) else "-" for value in (*orders, np.nansum(orders))]
+    return [
+        f"{value:,.0f}" if np.isfinite(value) else "-" for value in (*orders, np.nansum(orders))
+    ]
 
 
 def _score_table(fleet, scores):
@@ -165,8 +250,14 @@ def _score_table(fleet, scores):
     for row, depot in enumerate(fleet.depots):
         errors = [_percent(scores[name]["mape_per_depot"][row]) for name in names]
         rows.append(_row("td", [depot, scores["model"]["days_per_depot"][row], *errors]))
-    for measure, title in (("mape", "Mean of the depots"), ("wape", "All errors / all orders"), ("bias", "Too high (+) or low (-)")):
-        rows.append(_row("td", [title, "", *(_percent(scores[name][measure]) for name in names)], "sum"))
+    for measure, title in (
+        ("mape", "Mean of the depots"),
+        ("wape", "All errors / all orders"),
+        ("bias", "Too high (+) or low (-)"),
+    ):
+        rows.append(
+            _row("td", [title, "", *(_percent(scores[name][measure]) for name in names)], "sum")
+        )
     return f"<table>{''.join(rows)}</table>"
 
 

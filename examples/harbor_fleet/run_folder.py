@@ -1,7 +1,8 @@
 """A run folder appears whole or not at all, also when the program is killed while it writes.
 
-Everything is written into a hidden folder beside the target, which is renamed into place at the end; where an earlier
-run is there already, the two change places in one system call (Linux) or two renames (elsewhere).
+Everything is written into a hidden folder beside the target, which is renamed into place at the
+end; where an earlier run is there already, the two change places in one system call (Linux) or two
+renames (elsewhere).
 """
 
 import ctypes
@@ -18,10 +19,12 @@ class RunFolderError(ValueError):
 
 
 def check_target(target):
-    """Refuse, before any work, a target that is something else than an absent, empty or earlier run folder."""
+    """Refuse, before any work, a target that is neither absent nor empty nor an earlier run."""
     target = Path(target)
     if target.is_dir() and any(target.iterdir()) and not (target / MARKER).is_file():
-        raise RunFolderError(f"{target} is a folder with other files in it. Give a new folder with --out.")
+        raise RunFolderError(
+            f"{target} is a folder with other files in it. Give a new folder with --out."
+        )
     if target.exists() and not target.is_dir():
         raise RunFolderError(f"{target} is a file. Give a folder with --out.")
 
@@ -30,13 +33,18 @@ def open_run(folder):
     """The path of an existing run folder."""
     folder = Path(folder)
     if not (folder / MARKER).is_file():
-        raise RunFolderError(f"{folder} is not a run folder (no {MARKER} in it). Make one with `train --out {folder}`.")
+        raise RunFolderError(
+            f"{folder} is not a run folder (no {MARKER} in it). Make one with `train --out "
+            f"{folder}`."
+        )
     return folder
 
 
 @contextmanager
 def whole(target):
-    """A folder to write into; it becomes `target` if the block ends well and is removed if it does not."""
+    """A folder to write into; it becomes `target` if the block ends well and is removed if it does
+    not.
+    """
     target = Path(target).absolute()
     check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)

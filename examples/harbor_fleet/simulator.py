@@ -1,7 +1,8 @@
-"""A made-up fleet to try the forecaster on: 12 depots in three cities, 548 days, the same for the same seed.
+"""A made-up fleet to try the forecaster on: 12 depots in three cities, 548 days, the same for the
+same seed.
 
-Orders have a weekly shape, a year, a trend, holidays, weather that a city shares and that lasts a few days, spike days
-(a sale, a strike), single missing days and outages of one to three weeks.
+Orders have a weekly shape, a year, a trend, holidays, weather that a city shares and that lasts a
+few days, spike days (a sale, a strike), single missing days and outages of one to three weeks.
 """
 
 import numpy as np

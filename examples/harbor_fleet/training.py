@@ -2,9 +2,10 @@
 
 import dataclasses
 
+import numpy as np
+
 import bevel as bv
 import bevel.numpy as bnp
-import numpy as np
 from bevel import checkpoint, lax, nn, optim, random
 
 from .features import build
@@ -31,7 +32,8 @@ class Config:
 
 
 class Trainer:
-    """A model in training on the days of a fleet up to `last_day`, with all that its future depends on.
+    """A model in training on the days of a fleet up to `last_day`, with all that its future depends
+    on.
 
     Args:
         config: a `Config`.
@@ -39,8 +41,8 @@ class Trainer:
         last_day: datetime64[D].
         calendar: holiday calendar `(first day, kinds)`.
 
-    `train` runs epochs. After it, the trainer is a method for `evaluate.rolling_forecasts`: called with a `Fleet` it
-    forecasts the seven days after its last.
+    `train` runs epochs. After it, the trainer is a method for `evaluate.rolling_forecasts`: called
+    with a `Fleet` it forecasts the seven days after its last.
     """
 
     def __init__(self, config, fleet, last_day, calendar):
@@ -73,7 +75,13 @@ class Trainer:
         for _ in range(epochs):
             self.key, epoch_key = random.split(self.key)
             loss = run_epoch(
-                self.model, self.average, self.optimizer, self.examples, self.batches(), epoch_key, self.config
+                self.model,
+                self.average,
+                self.optimizer,
+                self.examples,
+                self.batches(),
+                epoch_key,
+                self.config,
             )
             self.epoch += 1
             if progress is not None:
@@ -81,17 +89,26 @@ class Trainer:
         self.factors = self.calibration()
 
     def batches(self):
-        """This epoch's windows, (steps, batch, 2) of depot and first day: every `ORIGINS` days from a random day on.
+        """The epoch's windows, (steps, batch, 2) of depot and first day: every `ORIGINS` days from
+        a random day on.
 
         The order depends on the seed and the epoch alone, so a resumed run sees the same.
         """
         rng = np.random.default_rng((self.config.seed, self.epoch))
         depots, days = self.features.steps.shape[:2]
         last = days - WINDOW
-        starts = np.arange(rng.integers(ORIGINS), last + 1, ORIGINS) if last >= ORIGINS else np.arange(last + 1)
-        windows = np.stack(np.meshgrid(np.arange(depots), starts, indexing="ij"), axis=-1).reshape(-1, 2)
+        starts = (
+            np.arange(rng.integers(ORIGINS), last + 1, ORIGINS)
+            if last >= ORIGINS
+            else np.arange(last + 1)
+        )
+        windows = np.stack(np.meshgrid(np.arange(depots), starts, indexing="ij"), axis=-1).reshape(
+            -1, 2
+        )
         rng.shuffle(windows)
-        fewest = depots * max(1, last // ORIGINS)  # the same in every epoch, so that it compiles once
+        fewest = depots * max(
+            1, last // ORIGINS
+        )  # the same in every epoch, so that it compiles once
         batch = min(self.config.batch, fewest)
         count = fewest // batch
         return windows[: count * batch].reshape(count, batch, 2).astype(np.int32)
@@ -102,15 +119,19 @@ class Trainer:
         return forecast(known, self.calendar, WINDOW, factors, self.corrections)
 
     def corrections(self, steps, ahead):
-        """Of windows `steps` (N, T, S) with `ahead` (N, 7, A): (N, 7), without dropout, as NumPy."""
+        """Of windows `steps` (N, T, S) with `ahead` (N, 7, A): (N, 7), without dropout, as
+        NumPy.
+        """
         return np.asarray(run_average(self.average, steps, ahead[:, None]))[:, 0]
 
     def calibration(self):
-        """A factor per depot, (depots,): the one that makes the percentage error of the last year's fit smallest.
+        """A factor per depot, (depots,): the one that makes the percentage error of the last year's
+        fit smallest.
 
-        The network fits the median, from which a bad day is as far up as down in log counts. In percent of the orders
-        that came it is not: being 50 over 50 costs twice what being 50 under 100 does. The best factor is a median
-        of actual / fitted weighted by fitted / actual; it is 1 where orders vary little.
+        The network fits the median, from which a bad day is as far up as down in log counts. In
+        percent of the orders that came it is not: being 50 over 50 costs twice what being 50 under
+        100 does. The best factor is a median of actual / fitted weighted by fitted / actual; it is
+        1 where orders vary little.
         """
         features, days = self.features, self.features.steps.shape[1]
         ends = np.arange(days, max(WINDOW, days - 365), -ORIGINS)
@@ -119,17 +140,28 @@ class Trainer:
             name: np.concatenate([getattr(features, name)[:, end - ORIGINS : end] for end in ends])
             for name in ("ahead", "base", "target", "mask")
         }
-        fitted = np.expm1(parts["base"] + np.asarray(run_average(self.average, steps, parts["ahead"])))
+        fitted = np.expm1(
+            parts["base"] + np.asarray(run_average(self.average, steps, parts["ahead"]))
+        )
         actual = np.expm1(parts["target"])
         use = (parts["mask"] > 0) & (actual > 0) & (fitted > 0)
-        return np.array([
-            _best_factor(fitted[depot :: len(self.depots)], actual[depot :: len(self.depots)], use[depot :: len(self.depots)])
-            for depot in range(len(self.depots))
-        ])
+        return np.array(
+            [
+                _best_factor(
+                    fitted[depot :: len(self.depots)],
+                    actual[depot :: len(self.depots)],
+                    use[depot :: len(self.depots)],
+                )
+                for depot in range(len(self.depots))
+            ]
+        )
 
     def weights(self):
         """The arrays of `weights.npz`: all that `numpy_model.py` needs to forecast."""
-        arrays = {".".join(path): np.asarray(w) for path, w in nn.state(self.average, nn.Param).flat_state().items()}
+        arrays = {
+            ".".join(path): np.asarray(w)
+            for path, w in nn.state(self.average, nn.Param).flat_state().items()
+        }
         first, kinds = self.calendar
         return arrays | {
             "window": np.array(WINDOW),
@@ -165,11 +197,15 @@ def run_epoch(model, average, optimizer, examples, batches, key, config):
 
     def step(key, batch):
         key, dropout_key = random.split(key)
-        loss, grads = bv.value_and_grad(batch_loss)(model, examples, batch, dropout_key, config.huber_delta)
+        loss, grads = bv.value_and_grad(batch_loss)(
+            model, examples, batch, dropout_key, config.huber_delta
+        )
         optimizer.update(grads)
         keep = config.averaging
         mean = bv.tree.map(
-            lambda a, w: keep * a + (1 - keep) * w, nn.state(average, nn.Param), nn.state(model, nn.Param)
+            lambda a, w: keep * a + (1 - keep) * w,
+            nn.state(average, nn.Param),
+            nn.state(model, nn.Param),
         )
         nn.update(average, mean)
         return key, loss
@@ -179,11 +215,15 @@ def run_epoch(model, average, optimizer, examples, batches, key, config):
 
 
 def batch_loss(model, examples, batch, key, delta):
-    """Mean Huber loss of the observed days, in log counts, over windows `batch` (N, 2) of depot and first day."""
+    """Mean Huber loss of the observed days, in log counts, over windows `batch` (N, 2) of depot and
+    first day.
+    """
     depots, days = batch[:, :1], batch[:, 1:] + bnp.arange(WINDOW)
     origins = days[:, -ORIGINS:]
     keys = random.split(key, batch.shape[0])
-    corrections = bv.vmap(model)(examples["steps"][depots, days], examples["ahead"][depots, origins], keys)
+    corrections = bv.vmap(model)(
+        examples["steps"][depots, days], examples["ahead"][depots, origins], keys
+    )
     losses = optim.huber_loss(corrections, examples["correction"][depots, origins], delta=delta)
     mask = examples["mask"][depots, origins]
     return (losses * mask).sum() / bnp.maximum(mask.sum(), 1.0)
@@ -196,7 +236,9 @@ def run_average(average, steps, ahead):
 
 
 def _best_factor(fitted, actual, use):
-    """The g that minimises the sum of |g * fitted - actual| / actual over `use`; 1 if there is nothing to use."""
+    """The g that minimises the sum of |g * fitted - actual| / actual over `use`; 1 if there is
+    nothing to use.
+    """
     if not use.any():
         return 1.0
     ratio = actual[use] / fitted[use]

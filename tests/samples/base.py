@@ -15,12 +15,12 @@ from bevel.core.op import Op
 class Sample:
     """One call of an op, crossed by test_ops.py with every transform.
 
-    `grad` are the operands to differentiate (their values must be away from kinks); `tol` is the relative and
-    absolute tolerance between the reference and the compiled program (None: by dtype); `second_order` also
-    differentiates the derivative. `compare=False` leaves out the comparison of results that have no unique
-    value (signs of eigenvectors); their derivatives are then tested on paths of their own. `fd_tol` is for
-    finite differences in float64; `unbatched` are operands that vmap does not take; `reverse=False` leaves
-    reverse mode out.
+    `grad` are the operands to differentiate (their values must be away from kinks); `tol` is the
+    relative and absolute tolerance between the reference and the compiled program (None: by dtype);
+    `second_order` also differentiates the derivative. `compare=False` leaves out the comparison of
+    results that have no unique value (signs of eigenvectors); their derivatives are then tested on
+    paths of their own. `fd_tol` is for finite differences in float64; `unbatched` are operands that
+    vmap does not take; `reverse=False` leaves reverse mode out.
     """
 
     op: Op
@@ -71,7 +71,9 @@ def normal(shape: tuple[int, ...], dtype="float32", seed: int = 0) -> np.ndarray
     return np.asarray(g.normal(size=shape)).astype(dtype)
 
 
-def between(low: float, high: float, shape: tuple[int, ...], dtype="float32", seed: int = 0) -> np.ndarray:
+def between(
+    low: float, high: float, shape: tuple[int, ...], dtype="float32", seed: int = 0
+) -> np.ndarray:
     """Uniform numbers in a range (complex: both parts)."""
     dtype = dtypes.as_dtype(dtype)
     g = rng(seed)
@@ -82,7 +84,9 @@ def between(low: float, high: float, shape: tuple[int, ...], dtype="float32", se
 
 
 def distinct(shape: tuple[int, ...], dtype="float32", seed: int = 0) -> np.ndarray:
-    """Numbers no two of which are near each other, in random order: away from the kinks of max and sort."""
+    """Numbers no two of which are near each other, in random order: away from the kinks of max and
+    sort.
+    """
     n = int(np.prod(shape))
     out = rng(seed).permutation(n).reshape(shape) * 0.5 - n / 4 + 0.1
     return np.asarray(out).astype(dtypes.as_dtype(dtype))
@@ -93,14 +97,34 @@ def special_floats(dtype) -> np.ndarray:
     info = dtypes.finfo(dtype)
     top, tiny = float(info.max), float(info.tiny)
     return np.array(
-        [np.nan, np.inf, -np.inf, 0.0, -0.0, top, -top, tiny, 0.5, -0.5, 1.0, -1.0, 1.5, 2.5, -2.5, 3e2, -3e2]
+        [
+            np.nan,
+            np.inf,
+            -np.inf,
+            0.0,
+            -0.0,
+            top,
+            -top,
+            tiny,
+            0.5,
+            -0.5,
+            1.0,
+            -1.0,
+            1.5,
+            2.5,
+            -2.5,
+            3e2,
+            -3e2,
+        ]
     ).astype(dtypes.as_dtype(dtype))
 
 
 def special_ints(dtype) -> np.ndarray:
     """Limits of an integer dtype, zero and ordinary numbers."""
     info = np.iinfo(dtypes.as_dtype(dtype))
-    return np.array([info.min, info.max, 0, 1, info.max - 1, info.max // 2, 2, 7], dtypes.as_dtype(dtype))
+    return np.array(
+        [info.min, info.max, 0, 1, info.max - 1, info.max // 2, 2, 7], dtypes.as_dtype(dtype)
+    )
 
 
 def pairs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

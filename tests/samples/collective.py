@@ -11,12 +11,17 @@ from bevel import ops
 from bevel.core.op import Op
 from tests.samples.base import Sample, normal
 
-SAMPLES = [Sample(ops.name, (normal((2, 3), d),), {"name": "x"}, grad=g) for d, g in (("float32", (0,)), ("int8", ()))]
+SAMPLES = [
+    Sample(ops.name, (normal((2, 3), d),), {"name": "x"}, grad=g)
+    for d, g in (("float32", (0,)), ("int8", ()))
+]
 
 
 @dataclass(frozen=True)
 class Collective:
-    """An op over a mapped axis of size 4: `expected` maps the stacked operands to the stacked results."""
+    """An op over a mapped axis of size 4: `expected` maps the stacked operands to the stacked
+    results.
+    """
 
     op: Op
     expected: Any

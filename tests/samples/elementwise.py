@@ -44,7 +44,12 @@ def _smooth():
             grad = (0,) if dtype in (dtypes.float32, dtypes.float64, dtypes.complex64) else ()
             yield Sample(op, (between(low, high, S, dtype),), grad=grad, tol=tol)
         for dtype in (dtypes.float32, dtypes.bfloat16):
-            yield Sample(op, (special_floats(dtype),), tol=2e-3 if dtype == dtypes.bfloat16 else None, name="special")
+            yield Sample(
+                op,
+                (special_floats(dtype),),
+                tol=2e-3 if dtype == dtypes.bfloat16 else None,
+                name="special",
+            )
         yield Sample(op, (np.zeros((0, 2), np.float32),), name="empty")
         yield Sample(op, (between(low, high, (), "float32"),), grad=(0,), name="0-d")
 
@@ -62,7 +67,14 @@ def _unary():
         for dtype in FLOAT:
             yield Sample(op, (special_floats(dtype),), grad=())
     for dtype in FLOAT:
-        x = np.concatenate([special_floats(dtype), np.array([0.49999997, 8388609.0 if dtype != dtypes.float16 else 2049, -0.2]).astype(dtype)])
+        x = np.concatenate(
+            [
+                special_floats(dtype),
+                np.array([0.49999997, 8388609.0 if dtype != dtypes.float16 else 2049, -0.2]).astype(
+                    dtype
+                ),
+            ]
+        )
         yield Sample(ops.round, (x,), {"method": "even"})
         yield Sample(ops.round, (x,), {"method": "away"})
         yield Sample(ops.cbrt, (between(0.5, 9, S, dtype),), grad=(0,))
@@ -90,7 +102,9 @@ def _binary():
         grad = (0, 1) if dtype in (dtypes.float32, dtypes.complex64) else ()
         yield Sample(ops.div, (normal(S, dtype), between(0.5, 2, S, dtype)), grad=grad)
         tol = 5e-2 if dtype == dtypes.bfloat16 else 1e-3 if dtype == dtypes.complex64 else None
-        yield Sample(ops.pow, (between(0.5, 2, S, dtype), between(-2, 2, S, dtype, 1)), grad=grad, tol=tol)
+        yield Sample(
+            ops.pow, (between(0.5, 2, S, dtype), between(-2, 2, S, dtype, 1)), grad=grad, tol=tol
+        )
     for op in (ops.div, ops.rem):
         for dtype in INT:
             yield Sample(op, pairs(special_ints(dtype)), name="limits")
@@ -105,7 +119,9 @@ def _binary():
         yield Sample(ops.min, (normal(S, dtype), normal(S, dtype, 1)), grad=(0, 1))
     zeros = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan], np.float32)
     yield Sample(ops.atan2, pairs(zeros), name="special")
-    yield Sample(ops.pow, pairs(np.array([*zeros, 2.0, -2.0, 3.0, -3.0, 0.5], np.float32)), name="special")
+    yield Sample(
+        ops.pow, pairs(np.array([*zeros, 2.0, -2.0, 3.0, -3.0, 0.5], np.float32)), name="special"
+    )
     for dtype in INT:
         base = np.array([0, 1, 2, 3, 7, np.iinfo(dtype).max], dtype)
         yield Sample(ops.pow, pairs(base[:5]), name="small")
@@ -115,7 +131,9 @@ def _binary():
         for dtype in BOOL + INT + COMPLEX:
             yield Sample(op, (normal(S, dtype), normal(S, dtype, 1)))
         yield Sample(op, pairs(special_floats("float32")), name="special")
-        c = np.array([1 + 1j, 1 - 1j, 2 - 3j, complex(np.nan, 0), complex(0, np.nan), 0], np.complex64)
+        c = np.array(
+            [1 + 1j, 1 - 1j, 2 - 3j, complex(np.nan, 0), complex(0, np.nan), 0], np.complex64
+        )
         yield Sample(op, pairs(c), name="special")
 
 
@@ -124,7 +142,14 @@ def _integer_pow():
         for dtype in (dtypes.float32, dtypes.bfloat16, dtypes.complex64):
             tol = 6e-2 if dtype == dtypes.bfloat16 else 2e-4
             grad = (0,) if dtype != dtypes.bfloat16 and y else ()
-            yield Sample(ops.integer_pow, (between(0.5, 1.5, S, dtype),), {"y": y}, grad=grad, tol=tol, name=str(y))
+            yield Sample(
+                ops.integer_pow,
+                (between(0.5, 1.5, S, dtype),),
+                {"y": y},
+                grad=grad,
+                tol=tol,
+                name=str(y),
+            )
         if y >= 0:
             yield Sample(ops.integer_pow, (normal(S, "int8"),), {"y": y}, name=str(y))
             yield Sample(ops.integer_pow, (normal(S, "uint16"),), {"y": y}, name=str(y))
@@ -155,9 +180,15 @@ def _select():
     yield Sample(ops.select, (np.array(True), normal(()), normal((), seed=1)), grad=(1, 2))
     yield Sample(ops.select_n, (pred, normal(S), normal(S, seed=1)), grad=(1, 2))
     which = np.array([[0, 1, 2], [2, 1, 0]], np.int32)
-    yield Sample(ops.select_n, (which, normal(S), normal(S, seed=1), normal(S, seed=2)), grad=(1, 2, 3))
+    yield Sample(
+        ops.select_n, (which, normal(S), normal(S, seed=1), normal(S, seed=2)), grad=(1, 2, 3)
+    )
     yield Sample(ops.select_n, (np.zeros(S, np.int32), normal(S, "int8")))
-    yield Sample(ops.select_n, (np.array([[-1, 5, 9], [0, 1, 2]], np.int32), normal(S), normal(S, seed=1)), name="out")
+    yield Sample(
+        ops.select_n,
+        (np.array([[-1, 5, 9], [0, 1, 2]], np.int32), normal(S), normal(S, seed=1)),
+        name="out",
+    )
     for dtype in INT + FLOAT:
         low, high = np.full(S, 0).astype(dtype), np.full(S, 1).astype(dtype)
         grad = (0, 1, 2) if dtype == dtypes.float32 else ()
@@ -177,7 +208,9 @@ def _bits():
         for op in (ops.not_, ops.population_count, ops.clz):
             yield Sample(op, (values,))
         width = 8 * dtype.itemsize
-        by = np.array([0, 1, 2, width - 1, width, width + 1, -1 if dtype in dtypes.SIGNED else 200], dtype)
+        by = np.array(
+            [0, 1, 2, width - 1, width, width + 1, -1 if dtype in dtypes.SIGNED else 200], dtype
+        )
         x, y = (g.reshape(-1) for g in np.meshgrid(values, by))
         for op in (ops.shift_left, ops.shift_right_arithmetic, ops.shift_right_logical):
             yield Sample(op, (x, y))
@@ -188,10 +221,19 @@ def _casts():
         for target in ALL:
             inexact = dtypes.is_inexact(source) and dtypes.is_inexact(target)
             grad = (0,) if inexact and dtypes.float16 not in (source, target) else ()
-            yield Sample(ops.convert, (normal(S, source),), {"dtype": target}, grad=grad, second_order=False)
+            yield Sample(
+                ops.convert, (normal(S, source),), {"dtype": target}, grad=grad, second_order=False
+            )
     for source in FLOAT:
         for target in BOOL + INT + FLOAT:
-            large = np.array([255.9, -128.5, 65000, *([] if source == dtypes.float16 else [3e9, -3e9, 9.3e18, 1.9e19])])
+            large = np.array(
+                [
+                    255.9,
+                    -128.5,
+                    65000,
+                    *([] if source == dtypes.float16 else [3e9, -3e9, 9.3e18, 1.9e19]),
+                ]
+            )
             x = np.concatenate([special_floats(source), large.astype(source)])
             yield Sample(ops.convert, (x,), {"dtype": target}, name="special")
     for source in INT:
@@ -200,7 +242,12 @@ def _casts():
     for dtype in FLOAT8:
         yield Sample(ops.convert, (np.abs(normal(S)),), {"dtype": dtype}, tol=1e-6)
         yield Sample(ops.convert, (np.abs(normal(S)).astype(dtype),), {"dtype": dtypes.float32})
-    for source, target in (("float32", "int32"), ("int64", "float64"), ("bfloat16", "uint16"), ("float16", "int16")):
+    for source, target in (
+        ("float32", "int32"),
+        ("int64", "float64"),
+        ("bfloat16", "uint16"),
+        ("float16", "int16"),
+    ):
         yield Sample(ops.bitcast, (normal(S, source),), {"dtype": dtypes.as_dtype(target)})
     for source, target, shape in (
         ("float32", "uint8", S),
@@ -237,8 +284,16 @@ def _base():
         ((0,), (2, 0), (1,)),
     ):
         grad = (0,) if 0 not in out else ()
-        yield Sample(ops.broadcast_in_dim, (normal(shape),), {"shape": out, "dims": dims}, grad=grad, name=str(dims))
-    yield Sample(ops.broadcast_in_dim, (normal((3, 2)).T,), {"shape": (2, 2, 3), "dims": (1, 2)}, name="view")
+        yield Sample(
+            ops.broadcast_in_dim,
+            (normal(shape),),
+            {"shape": out, "dims": dims},
+            grad=grad,
+            name=str(dims),
+        )
+    yield Sample(
+        ops.broadcast_in_dim, (normal((3, 2)).T,), {"shape": (2, 2, 3), "dims": (1, 2)}, name="view"
+    )
     yield Sample(ops.reshape, (normal((0, 3)),), {"shape": (3, 5, 0)}, name="empty")
     yield Sample(ops.reshape, (normal((3, 2)).T,), {"shape": (6,)}, grad=(0,), name="view")
     yield Sample(ops.reshape, (normal((1, 1)),), {"shape": ()}, grad=(0,))
@@ -246,4 +301,14 @@ def _base():
     yield Sample(ops.transpose, (normal(()),), {"permutation": ()}, grad=(0,))
 
 
-SAMPLES = [*_smooth(), *_unary(), *_binary(), *_integer_pow(), *_compare(), *_select(), *_bits(), *_casts(), *_base()]
+SAMPLES = [
+    *_smooth(),
+    *_unary(),
+    *_binary(),
+    *_integer_pow(),
+    *_compare(),
+    *_select(),
+    *_bits(),
+    *_casts(),
+    *_base(),
+]

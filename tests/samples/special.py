@@ -24,12 +24,21 @@ def _one_operand():
     ):
         for dtype in FLOAT:
             tol = 3e-2 if dtype.itemsize == 2 else TOL if dtype == float32 else 1e-10
-            yield Sample(op, (between(low, high, S, dtype),), grad=(0,) if dtype.itemsize > 2 else (), tol=tol)
+            yield Sample(
+                op,
+                (between(low, high, S, dtype),),
+                grad=(0,) if dtype.itemsize > 2 else (),
+                tol=tol,
+            )
         x = special_floats("float32")
         yield Sample(op, (np.where(np.abs(x) > 1e38, np.float32(30), x),), tol=TOL, name="special")
         yield Sample(op, (np.zeros((0,), np.float32),), name="empty")
-    yield Sample(ops.bessel_i1e, (np.zeros((), np.float32),), grad=(0,), second_order=False, name="zero")
-    poles = np.array([-1, -2, -0.5, -1.5, -3.7, 0, -np.inf, np.inf, np.nan, 1e-30, -1e-30], np.float32)
+    yield Sample(
+        ops.bessel_i1e, (np.zeros((), np.float32),), grad=(0,), second_order=False, name="zero"
+    )
+    poles = np.array(
+        [-1, -2, -0.5, -1.5, -3.7, 0, -np.inf, np.inf, np.nan, 1e-30, -1e-30], np.float32
+    )
     yield Sample(ops.lgamma, (poles,), tol=TOL, name="poles")
     yield Sample(ops.digamma, (poles,), tol=TOL, name="poles")
 
@@ -46,14 +55,24 @@ def _more_operands():
         yield Sample(ops.regularized_incomplete_beta, (a, b, y), grad=(2,) if wide else (), tol=tol)
         yield Sample(ops.zeta, (between(1.5, 4, S, dtype), a), grad=(1,) if wide else (), tol=tol)
         order = np.array([[0, 1, 2], [3, 1, 0]]).astype(dtype)
-        yield Sample(ops.polygamma, (order, a), grad=(1,) if wide else (), tol=max(tol, 5e-2 if not wide else 0))
+        yield Sample(
+            ops.polygamma,
+            (order, a),
+            grad=(1,) if wide else (),
+            tol=max(tol, 5e-2 if not wide else 0),
+        )
     edge = np.array([0, 1, -1, np.nan, np.inf, 2.5], np.float32)
     for op in (ops.igamma, ops.igammac, ops.random_gamma_grad):
         yield Sample(op, pairs(edge), tol=TOL, name="special")
         far = np.array([1e-3, 0.5, 10, 100, 1e4], np.float32)
         yield Sample(op, pairs(far), tol=TOL, name="far")
     corners = np.meshgrid(*[np.array([0, 1, -1, 0.5, 2, np.nan], np.float32)] * 3)
-    yield Sample(ops.regularized_incomplete_beta, tuple(c.reshape(-1) for c in corners), tol=TOL, name="special")
+    yield Sample(
+        ops.regularized_incomplete_beta,
+        tuple(c.reshape(-1) for c in corners),
+        tol=TOL,
+        name="special",
+    )
     large = (np.float32([1e3, 1e-2, 50]), np.float32([2e3, 5, 1e-2]), np.float32([0.3, 0.01, 0.99]))
     yield Sample(ops.regularized_incomplete_beta, large, tol=TOL, name="far")
 

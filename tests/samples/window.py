@@ -39,17 +39,32 @@ EXTREMES = ((ops.reduce_window_max, "max"), (ops.reduce_window_min, "min"))
 def _ops():
     for name, (shape, params) in CASES.items():
         grad = (0,) if name not in ("too small", "empty") else ()
-        yield Sample(ops.reduce_window_sum, (normal(shape),), params, grad=grad, tol=1e-5, name=name)
+        yield Sample(
+            ops.reduce_window_sum, (normal(shape),), params, grad=grad, tol=1e-5, name=name
+        )
         for op, select in EXTREMES:
             covered = name not in ("dilated", "strided dilated")
             yield Sample(op, (distinct(shape),), params, grad=grad if covered else (), name=name)
             chosen = {**params, "select": select}
             x = distinct(shape)
-            yield Sample(ops.select_and_gather_add, (normal(shape), x), chosen, grad=grad, name=f"{select} {name}")
+            yield Sample(
+                ops.select_and_gather_add,
+                (normal(shape), x),
+                chosen,
+                grad=grad,
+                name=f"{select} {name}",
+            )
             places = op(x, **params)
             ct = normal(places.shape, seed=1)
             grad = () if 0 in (*shape, *places.shape) else (0,)
-            yield Sample(ops.select_and_scatter_add, (ct, x), chosen, grad=grad, tol=1e-5, name=f"{select} {name}")
+            yield Sample(
+                ops.select_and_scatter_add,
+                (ct, x),
+                chosen,
+                grad=grad,
+                tol=1e-5,
+                name=f"{select} {name}",
+            )
 
 
 def _dtypes():
@@ -70,9 +85,21 @@ def _dtypes():
         x = special_floats("float32")
         yield Sample(op, (x,), line, name="special")
         ties = np.array([2, 2, 1, 1, 2, 1, 1, 1], np.float32)
-        yield Sample(ops.select_and_gather_add, (normal((8,)), ties), {**line, "select": select}, name="ties")
-        yield Sample(ops.select_and_gather_add, (normal(x.shape), x), {**line, "select": select}, name="special")
-        yield Sample(ops.select_and_scatter_add, (normal((8,)), ties), {**line, "select": select}, name="ties")
+        yield Sample(
+            ops.select_and_gather_add, (normal((8,)), ties), {**line, "select": select}, name="ties"
+        )
+        yield Sample(
+            ops.select_and_gather_add,
+            (normal(x.shape), x),
+            {**line, "select": select},
+            name="special",
+        )
+        yield Sample(
+            ops.select_and_scatter_add,
+            (normal((8,)), ties),
+            {**line, "select": select},
+            name="ties",
+        )
 
 
 def _generic():
@@ -83,10 +110,16 @@ def _generic():
         return [ops.select(wins, x, value), ops.select(wins, i, index)]
 
     pair = body(best, "float32", "int32")
-    zero, low, none = np.zeros((), np.float32), np.array(-np.inf, np.float32), np.array(-1, np.int32)
+    zero, low, none = (
+        np.zeros((), np.float32),
+        np.array(-np.inf, np.float32),
+        np.array(-1, np.int32),
+    )
     for name, (shape, params) in CASES.items():
         args = (normal(shape), zero)
-        yield Sample(ops.reduce_window, args, {**params, "body": add}, tol=1e-5, unbatched=(1,), name=name)
+        yield Sample(
+            ops.reduce_window, args, {**params, "body": add}, tol=1e-5, unbatched=(1,), name=name
+        )
     shape, params = CASES["padded"]
     places = np.arange(20, dtype=np.int32).reshape(shape)
     args = (distinct(shape), places, low, none)

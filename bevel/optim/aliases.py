@@ -1,0 +1,343 @@
+"""Optimizers by name: chains of the transformations, with Optax's arguments, defaults and numbers.
+
+Everywhere `learning_rate` is a number or a schedule (a function of the step), and `mask` says which
+parameters decay: a tree of booleans, or a function from parameters to one.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from bevel.optim import transforms as t
+from bevel.optim.base import GradientTransformationExtraArgs, ScalarOrSchedule, chain, identity, masked
+
+Optimizer = GradientTransformationExtraArgs
+
+
+def sgd(
+    learning_rate: ScalarOrSchedule, momentum: Any = None, nesterov: bool = False, accumulator_dtype: Any = None
+) -> Optimizer:
+    """Gradient descent, with momentum if given.
+
+    >>> import bevel.numpy as bnp
+    >>> from bevel import optim
+    >>> tx = optim.sgd(0.1)
+    >>> tx.update(bnp.array([1.0]), tx.init(bnp.zeros(1)))[0]
+    Array([-0.1], dtype=float32)
+    """
+    first = identity() if momentum is None else t.trace(momentum, nesterov, accumulator_dtype)
+    return chain(first, t.scale_by_learning_rate(learning_rate))
+
+
+def adam(
+    learning_rate: ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Adam (Kingma and Ba, arXiv:1412.6980); arguments as for `scale_by_adam`.
+
+    >>> import bevel.numpy as bnp
+    >>> from bevel import optim
+    >>> tx = optim.adam(0.1)
+    >>> tx.update(bnp.array([7.0]), tx.init(bnp.zeros(1)))[0]
+    Array([-0.1], dtype=float32)
+    """
+    return chain(
+        t.scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov), t.scale_by_learning_rate(learning_rate)
+    )
+
+
+def adamw(
+    learning_rate: ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-4,
+    mask: Any = None,
+    *,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101).
+
+    The decay is multiplied by the learning rate. Other arguments as for `scale_by_adam`.
+
+    >>> import bevel.numpy as bnp
+    >>> from bevel import optim
+    >>> tx, params = optim.adamw(0.1, weight_decay=0.5), bnp.array([2.0])
+    >>> tx.update(bnp.array([7.0]), tx.init(params), params)[0]
+    Array([-0.2], dtype=float32)
+    """
+    return chain(
+        t.scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        t.add_decayed_weights(weight_decay, mask),
+        t.scale_by_learning_rate(learning_rate),
+    )
+
+
+nadam = functools.partial(adam, nesterov=True)
+nadamw = functools.partial(adamw, nesterov=True)
+
+
+def adamax(learning_rate: ScalarOrSchedule, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> Optimizer:
+    """Adam with a decaying maximum in place of the second moment (Kingma and Ba, arXiv:1412.6980)."""
+    return chain(t.scale_by_adamax(b1, b2, eps), t.scale_by_learning_rate(learning_rate))
+
+
+def adamaxw(
+    learning_rate: ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: ScalarOrSchedule = 1e-4,
+    mask: Any = None,
+) -> Optimizer:
+    """`adamax` with decoupled weight decay."""
+    return chain(
+        t.scale_by_adamax(b1, b2, eps),
+        t.add_decayed_weights(weight_decay, mask),
+        t.scale_by_learning_rate(learning_rate),
+    )
+
+
+def amsgrad(
+    learning_rate: ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    mu_dtype: Any = None,
+    bias_correction_mu: bool = True,
+    bias_correction_nu: bool = True,
+) -> Optimizer:
+    """Adam with the largest second moment so far (Reddi et al., 2018)."""
+    return chain(
+        t.scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu),
+        t.scale_by_learning_rate(learning_rate),
+    )
+
+
+def adabelief(
+    learning_rate: ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-16,
+    eps_root: Any = 1e-16,
+    *,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Adam with the variance of the prediction error (Zhuang et al., arXiv:2010.07468)."""
+    return chain(
+        t.scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov), t.scale_by_learning_rate(learning_rate)
+    )
+
+
+def radam(
+    learning_rate: ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    threshold: Any = 5.0,
+    *,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Adam with its variance rectified (Liu et al., arXiv:1908.03265)."""
+    return chain(
+        t.scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov), t.scale_by_learning_rate(learning_rate)
+    )
+
+
+def yogi(learning_rate: ScalarOrSchedule, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-3) -> Optimizer:
+    """Adam with an additive second moment (Zaheer et al., 2018)."""
+    return chain(t.scale_by_yogi(b1, b2, eps), t.scale_by_learning_rate(learning_rate))
+
+
+def adan(
+    learning_rate: ScalarOrSchedule,
+    b1: Any = 0.98,
+    b2: Any = 0.92,
+    b3: Any = 0.99,
+    eps: Any = 1e-8,
+    eps_root: Any = 1e-8,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+) -> Optimizer:
+    """Adam with Nesterov's momentum by gradient differences (Xie et al., arXiv:2208.06677)."""
+    return chain(
+        t.scale_by_adan(b1, b2, b3, eps, eps_root),
+        t.add_decayed_weights(weight_decay, mask),
+        t.scale_by_learning_rate(learning_rate),
+    )
+
+
+def lamb(
+    learning_rate: ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-6,
+    eps_root: Any = 0.0,
+    weight_decay: ScalarOrSchedule = 0.0,
+    mask: Any = None,
+) -> Optimizer:
+    """Adam scaled to the norm of each parameter, for large batches (You et al., arXiv:1904.00962)."""
+    return chain(
+        t.scale_by_adam(b1, b2, eps, eps_root),
+        t.add_decayed_weights(weight_decay, mask),
+        t.scale_by_trust_ratio(),
+        t.scale_by_learning_rate(learning_rate),
+    )
+
+
+def lars(
+    learning_rate: ScalarOrSchedule,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Any = True,
+    trust_coefficient: Any = 0.001,
+    eps: Any = 0.0,
+    trust_ratio_mask: Any = True,
+    momentum: Any = 0.9,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Momentum scaled to the norm of each parameter, for large batches (You et al., arXiv:1708.03888)."""
+    return chain(
+        t.add_decayed_weights(weight_decay, weight_decay_mask),
+        masked(t.scale_by_trust_ratio(trust_coefficient=trust_coefficient, eps=eps), trust_ratio_mask),
+        t.scale_by_learning_rate(learning_rate),
+        t.trace(momentum, nesterov),
+    )
+
+
+def lion(
+    learning_rate: ScalarOrSchedule,
+    b1: Any = 0.9,
+    b2: Any = 0.99,
+    mu_dtype: Any = None,
+    weight_decay: ScalarOrSchedule = 1e-3,
+    mask: Any = None,
+) -> Optimizer:
+    """The sign of a mix of gradient and moment (Chen et al., arXiv:2302.06675)."""
+    return chain(
+        t.scale_by_lion(b1, b2, mu_dtype),
+        t.add_decayed_weights(weight_decay, mask),
+        t.scale_by_learning_rate(learning_rate),
+    )
+
+
+def adagrad(
+    learning_rate: ScalarOrSchedule, initial_accumulator_value: Any = 0.1, eps: Any = 1e-7
+) -> Optimizer:
+    """Gradients over the root of the sum of their squares (Duchi et al., 2011)."""
+    return chain(t.scale_by_rss(initial_accumulator_value, eps), t.scale_by_learning_rate(learning_rate))
+
+
+def adadelta(
+    learning_rate: ScalarOrSchedule = None,
+    rho: Any = 0.9,
+    eps: Any = 1e-6,
+    weight_decay: ScalarOrSchedule = 0.0,
+    weight_decay_mask: Any = None,
+) -> Optimizer:
+    """Updates at the scale of past updates over that of past gradients (Zeiler, arXiv:1212.5701)."""
+    return chain(
+        t.add_decayed_weights(weight_decay, weight_decay_mask),
+        t.scale_by_adadelta(rho, eps),
+        t.scale_by_learning_rate(learning_rate),
+    )
+
+
+def rmsprop(
+    learning_rate: ScalarOrSchedule,
+    decay: Any = 0.9,
+    eps: Any = 1e-8,
+    initial_scale: Any = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Any = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+) -> Optimizer:
+    """Gradients over the root of the moving average of their squares (Hinton, 2012).
+
+    Args:
+        learning_rate, decay, eps, initial_scale, eps_in_sqrt, bias_correction: as for `scale_by_rms`.
+        centered: over the standard deviation instead.
+        momentum, nesterov: as for `trace`.
+    """
+    scaling = t.scale_by_stddev if centered else t.scale_by_rms
+    return chain(
+        scaling(decay, eps, initial_scale, eps_in_sqrt, bias_correction),
+        t.scale_by_learning_rate(learning_rate),
+        identity() if momentum is None else t.trace(momentum, nesterov),
+    )
+
+
+def rprop(
+    learning_rate: Any,
+    eta_minus: Any = 0.5,
+    eta_plus: Any = 1.2,
+    min_step_size: Any = 1e-6,
+    max_step_size: Any = 50.0,
+) -> Optimizer:
+    """A step size for each element, by whether its gradient keeps its sign (Riedmiller and Braun, 1993)."""
+    return chain(t.scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size), t.scale(-1.0))
+
+
+def sign_sgd(learning_rate: ScalarOrSchedule) -> Optimizer:
+    """The sign of the gradient (Bernstein et al., arXiv:1802.04434)."""
+    return chain(t.scale_by_sign(), t.scale_by_learning_rate(learning_rate))
+
+
+def signum(learning_rate: ScalarOrSchedule, beta: Any = 0.9, accumulator_dtype: Any = None) -> Optimizer:
+    """The sign of a moving average of the gradient (Bernstein et al., arXiv:1802.04434)."""
+    return chain(
+        t.ema(beta, debias=False, accumulator_dtype=accumulator_dtype),
+        t.scale_by_sign(),
+        t.scale_by_learning_rate(learning_rate),
+    )
+
+
+def fromage(learning_rate: ScalarOrSchedule, min_norm: Any = 1e-6) -> Optimizer:
+    """Steps relative to the size of the parameters (Bernstein et al., arXiv:2002.03432)."""
+
+    def shrink(rate: Any) -> Any:
+        return 1 / (1 + rate**2) ** 0.5
+
+    rate: ScalarOrSchedule
+    decay: ScalarOrSchedule
+    if callable(learning_rate):
+        schedule = learning_rate
+        rate, decay = lambda c: schedule(c) * shrink(schedule(c)), lambda c: shrink(schedule(c)) - 1
+    else:
+        rate, decay = learning_rate * shrink(learning_rate), shrink(learning_rate) - 1
+    return chain(t.scale_by_trust_ratio(min_norm), t.scale_by_learning_rate(rate), t.add_decayed_weights(decay))
+
+
+def optimistic_gradient_descent(learning_rate: ScalarOrSchedule, alpha: Any = 1.0, beta: Any = 1.0) -> Optimizer:
+    """Gradient descent that looks ahead, for games (Mokhtari et al., arXiv:1901.08511)."""
+    return chain(t.scale_by_optimistic_gradient(alpha, beta), t.scale_by_learning_rate(learning_rate))
+
+
+def polyak_sgd(
+    max_learning_rate: Any = 1.0,
+    scaling: ScalarOrSchedule = 1.0,
+    f_min: Any = 0.0,
+    eps: Any = 0.0,
+    variant: str = "sps",
+) -> Optimizer:
+    """Gradient descent with Polyak's step size; `update` needs `value=loss` (Loizou et al., arXiv:2002.10542).
+
+    >>> import bevel.numpy as bnp
+    >>> from bevel import optim
+    >>> tx = optim.polyak_sgd()
+    >>> tx.update(bnp.array([2.0]), tx.init(bnp.zeros(1)), value=1.0)[0]
+    Array([-0.5], dtype=float32)
+    """
+    return chain(sgd(scaling), t.scale_by_polyak(f_min, max_learning_rate, eps, variant))
