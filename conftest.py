@@ -5,8 +5,9 @@ import pytest
 
 import bevel as bv
 import bevel.numpy as bnp
+from bevel import lax
 
 
 @pytest.fixture(autouse=True)
 def _names(doctest_namespace):
-    doctest_namespace.update(bv=bv, bnp=bnp, np=np)
+    doctest_namespace.update(bv=bv, bnp=bnp, lax=lax, np=np)

@@ -263,7 +263,7 @@ def check_vmap(sample: Sample, size: int = 3) -> None:
         ]
         for j, (o, b) in enumerate(zip(outs, out_batched, strict=True)):
             for i in range(size):
-                row = to_numpy(o)[i] if b else o
+                row = to_numpy(o)[i] if b else to_numpy(o)
                 assert_same(
                     np.asarray(row),
                     rows[i][j],

@@ -1,7 +1,8 @@
 """`Ref`: a mutable array, the state cell that users hold.
 
-An `Array` never changes. What does change from call to call (parameters, moments, counters) lives in a
-`Ref`, which every transform sees: `bv.jit` makes what a function writes into it an extra result, `bv.vmap`
+An `Array` never changes. What does change from call to call (parameters, moments, counters) lives
+in a `Ref`, which every transform sees: `bv.jit` makes what a function writes into it an extra
+result, `bv.vmap`
 and `lax.scan` carry it along. Arithmetic on a ref is arithmetic on its contents.
 """
 
@@ -39,9 +40,11 @@ def content_of(value: Any, old: Any = None) -> Any:
         hash(value)
     except TypeError:
         raise TypeError(
-            f"a state cell holds one array, not a {type(value).__name__}, at {where(user_source())}.\n"
+            f"a state cell holds one array, not a {type(value).__name__}, at "
+            f"{where(user_source())}.\n"
             "Why: transforms carry the contents of cells as arrays.\n"
-            "Write instead: one cell for each array, bv.tree.map(bv.ref, value); in a module, a dict or list of "
+            "Write instead: one cell for each array, bv.tree.map(bv.ref, value); in a module, a "
+            "dict or list of "
             "nn.Variable."
         ) from None
     return value
@@ -53,7 +56,9 @@ _RANK = "buifc"
 def _holds(target: Any, source: Any) -> bool:
     """Whether numbers of the one kind go into the other without loss of kind."""
     kinds = dtypes.kind(target), dtypes.kind(source)
-    return kinds[0] == kinds[1] or (kinds[0] != "b" and _RANK.index(kinds[0]) > _RANK.index(kinds[1]))
+    return kinds[0] == kinds[1] or (
+        kinds[0] != "b" and _RANK.index(kinds[0]) > _RANK.index(kinds[1])
+    )
 
 
 def _restore(cls: type[Ref], content: Any, fields: dict[str, Any]) -> Ref:
@@ -68,8 +73,8 @@ class Ref(Cell):
     """A mutable array.
 
     `ref[...]` (or `ref.value`) reads it, `ref[...] = x` writes into it, keeping shape and dtype,
-    `ref[index] = x` writes a part, `ref += x` adds to it, `ref.value = x` puts another array in its place.
-    Attributes of the array (`shape`, `dtype`, `sum()`, ...) are there too.
+    `ref[index] = x` writes a part, `ref += x` adds to it, `ref.value = x` puts another array in its
+    place. Attributes of the array (`shape`, `dtype`, `sum()`, ...) are there too.
 
     Args:
         value: anything an array can be made from, or a hashable Python object.
@@ -113,7 +118,8 @@ class Ref(Cell):
         if not isinstance(old, Handle):
             if index is not Ellipsis:
                 raise TypeError(
-                    f"the cell holds {old!r}, which has no elements to write.\nWrite instead: cell[...] = x."
+                    f"the cell holds {old!r}, which has no elements to write.\nWrite instead: "
+                    f"cell[...] = x."
                 )
             self._write(content_of(new))
         elif index is Ellipsis:
@@ -129,14 +135,17 @@ class Ref(Cell):
             self._check_kind(old, new)
             new = astype(new, old._v.dtype)
         elif type(new._tag) is not KeyTag:
-            raise TypeError("the cell holds a random key, and only a key goes in its place: random.key(0)")
+            raise TypeError(
+                "the cell holds a random key, and only a key goes in its place: random.key(0)"
+            )
         if new.shape == old.shape:
             return new
         try:
             return bnp.broadcast_to(new, old.shape)
         except (TypeError, ValueError):
             raise ValueError(
-                f"an array of shape {new.shape} does not fit into the {type(self).__name__} of shape {old.shape}, "
+                f"an array of shape {new.shape} does not fit into the {type(self).__name__} of "
+                f"shape {old.shape}, "
                 f"at {where(user_source())}.\n"
                 "Why: `cell[...] = x` writes into the array that is there.\n"
                 "Write instead: cell.value = x to replace it by an array of another shape."
@@ -145,9 +154,11 @@ class Ref(Cell):
     def _check_kind(self, old: Any, new: Any) -> None:
         if type(new._tag) is KeyTag or not _holds(old._v.dtype, new._v.dtype):
             raise TypeError(
-                f"{new.dtype} numbers are written into the {type(self).__name__} of dtype {old.dtype}, which cannot "
+                f"{new.dtype} numbers are written into the {type(self).__name__} of dtype "
+                f"{old.dtype}, which cannot "
                 f"hold them, at {where(user_source())}.\n"
-                f"Write instead: x.astype({old._v.dtype.name!r}) if they may be cut, or cell.value = x to replace "
+                f"Write instead: x.astype({old._v.dtype.name!r}) if they may be cut, or cell.value "
+                f"= x to replace "
                 "the array."
             )
 
@@ -194,7 +205,10 @@ def _in_place(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 _BINARY = "add sub mul truediv floordiv mod pow matmul lshift rshift and_ or_ xor".split()
 _FORWARDED = {
-    **{f"__{n}__": getattr(operator, n) for n in "lt le gt ge eq ne neg pos abs invert index".split()},
+    **{
+        f"__{n}__": getattr(operator, n)
+        for n in "lt le gt ge eq ne neg pos abs invert index".split()
+    },
     "__divmod__": divmod,
     "__round__": round,
     "__bool__": bool,

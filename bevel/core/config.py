@@ -45,10 +45,6 @@ def _default_cache_dir() -> str:
     return os.path.join(base, "bevel")
 
 
-def _optional_int(value):
-    return None if value in (None, "") else int(value)
-
-
 SETTINGS: dict[str, Setting] = {
     "platforms": Setting("", str, "Comma-separated platforms to use, first is the default: cpu, cuda."),
     "num_cpu_devices": Setting(1, int, "Number of CPU devices; fixed once the first one is used."),
@@ -78,12 +74,6 @@ SETTINGS: dict[str, Setting] = {
     ),
     "gpu_preallocate": Setting(False, bool, "Take most of the GPU's memory at first use."),
     "gpu_memory_fraction": Setting(0.75, float, "Share of GPU memory that may be used."),
-    "eager_compile_min_size": Setting(
-        2**16, int, "From this many elements on, slow NumPy ops run as one-op XLA programs."
-    ),
-    "retrace_warning_after": Setting(
-        8, _optional_int, "Traces of one function after which a warning explains the cause; empty is off."
-    ),
     "check_graphs": Setting(False, bool, "Validate every graph that is built (slow; used by the tests)."),
 }
 

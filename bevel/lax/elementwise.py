@@ -326,7 +326,7 @@ def round(x: Any, rounding_method: RoundingMethod | str = RoundingMethod.AWAY_FR
 
 
 def pow(x: Any, y: Any) -> Any:
-    """x to the power y, elementwise; y has the dtype of x, or is an integer.
+    """The power of x by y, elementwise; y has the dtype of x, or is an integer.
 
     >>> lax.pow(3.0, 2)
     Array(9., dtype=float32, weak_type=True)
@@ -342,7 +342,7 @@ def pow(x: Any, y: Any) -> Any:
 
 
 def integer_pow(x: Any, y: int) -> Any:
-    """x to a power known in Python, by repeated products.
+    """The power of x by an int known in Python, by repeated products.
 
     >>> lax.integer_pow(2.0, 3)
     Array(8., dtype=float32, weak_type=True)

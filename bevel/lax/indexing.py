@@ -140,8 +140,8 @@ def _scatter(
     scatter.__name__ = scatter.__qualname__ = name
     scatter.__doc__ = f"""{doc}
 
-    Windows of `updates` go to computed places: the last axis of `scatter_indices` is one place. With `mode`
-    None or "drop" a window that does not fit is left out.
+    Windows of `updates` go to computed places: the last axis of `scatter_indices` is one place.
+    With `mode` None or "drop" a window that does not fit is left out.
 
     >>> dims = lax.ScatterDimensionNumbers((), (0,), (0,))
     >>> lax.{name}(bnp.array([1, 2, 3]), bnp.array([[1]]), bnp.array([5]), dims)

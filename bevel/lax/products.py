@@ -200,7 +200,8 @@ def conv_general_dilated(
     `padding` is "SAME", "SAME_LOWER", "VALID" or (low, high) for every space axis.
 
     >>> x, k = bnp.ones((1, 8, 8, 3)), bnp.ones((3, 3, 3, 16))
-    >>> lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")).shape
+    >>> layouts = ("NHWC", "HWIO", "NHWC")
+    >>> lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=layouts).shape
     (1, 4, 4, 16)
     """
     name = "conv_general_dilated"

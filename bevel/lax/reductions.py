@@ -129,13 +129,13 @@ cumlogsumexp = _running(
 
 # -- with a function of the user's ---------------------------------------------------------------
 
-# Functions for which there is an op, with derivatives: the reduction over axes, over windows, how to bring
-# in the initial value, and the initial value that changes nothing.
+# Functions for which there is an op, with derivatives: the reduction over axes, over windows, how
+# to bring in the initial value, and the initial value that changes nothing.
 _SUM = ops.reduce_sum, ops.reduce_window_sum, ops.add, lambda d: 0
 _PROD = ops.reduce_prod, None, ops.mul, lambda d: 1
 _MAX = ops.reduce_max, ops.reduce_window_max, ops.max, lambda d: _edge(d, -1)
 _MIN = ops.reduce_min, ops.reduce_window_min, ops.min, lambda d: _edge(d, 1)
-_AND = ops.reduce_and, None, ops.and_, lambda d: True if d == bool else -1
+_AND = ops.reduce_and, None, ops.and_, lambda d: True if d == dtypes.bool_ else -1
 _OR = ops.reduce_or, None, ops.or_, lambda d: 0
 _XOR = ops.reduce_xor, None, ops.xor, lambda d: 0
 _KNOWN = {

@@ -16,14 +16,14 @@ from bevel.core.errors import ShapeError
 from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.lax.operands import one_dtype, scalar_index
-from bevel.numpy import manipulation
+from bevel.numpy import joining, manipulation, turning
 from bevel.numpy.arguments import axes_of, axis_of, cast, integer, resolve_shape, size_of
 from bevel.numpy.convert import astype, enter, promote
 from bevel.numpy.moves import cut, cut_axis, join, permute, reshape_to, reverse, spread
 
 broadcast_shapes = manipulation.broadcast_shapes
-stack = manipulation.stack
-tile = manipulation.tile
+stack = joining.stack
+tile = turning.tile
 
 
 # -- making --------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
     >>> len(lax.unstack(bnp.ones((2, 3))))
     2
     """
-    return manipulation.unstack(x, axis=axis)
+    return joining.unstack(x, axis=axis)
 
 
 def slice(
@@ -309,7 +309,7 @@ def index_in_dim(operand: Any, index: int, axis: int = 0, keepdims: bool = True)
 def _starts(name: str, indices: Any, shape: tuple[int, ...], negative: bool) -> list[Any]:
     """One 0-d start for each axis; negative ones count from the end."""
     if isinstance(indices, Handle | np.ndarray):
-        indices = manipulation.unstack(indices)
+        indices = joining.unstack(indices)
     if len(indices) != len(shape):
         raise ShapeError(
             f"lax.{name}: {len(indices)} start indices for shape {shape}; give one for each axis"

@@ -3,7 +3,8 @@
 >>> import bevel as bv, bevel.numpy as bnp
 >>> from bevel import nn, optim
 >>> rngs = nn.Rngs(params=0, dropout=1)
->>> model = nn.Sequential(nn.Linear(4, 8, rngs=rngs), nn.relu, nn.Dropout(0.1, rngs=rngs), nn.Linear(8, 1, rngs=rngs))
+>>> first, last = nn.Linear(4, 8, rngs=rngs), nn.Linear(8, 1, rngs=rngs)
+>>> model = nn.Sequential(first, nn.relu, nn.Dropout(0.1, rngs=rngs), last)
 >>> optimizer = nn.Optimizer(model, optim.adam(1e-2))
 >>> @bv.jit
 ... def step(model, optimizer, x, y):
@@ -50,7 +51,17 @@ from bevel.nn.activations import (
 )
 from bevel.nn.conv import Conv
 from bevel.nn.dropout import Dropout
-from bevel.nn.filters import All, Any, Everything, Not, Nothing, OfType, PathContains, PathIn, WithTag
+from bevel.nn.filters import (
+    All,
+    Any,
+    Everything,
+    Not,
+    Nothing,
+    OfType,
+    PathContains,
+    PathIn,
+    WithTag,
+)
 from bevel.nn.linear import Embed, Linear, LinearGeneral
 from bevel.nn.module import Module
 from bevel.nn.normalization import BatchNorm, LayerNorm, RMSNorm
@@ -73,4 +84,83 @@ from bevel.nn.variables import (
     Variable,
 )
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+__all__ = [
+    "All",
+    "Any",
+    "BatchNorm",
+    "BatchStat",
+    "Cache",
+    "Conv",
+    "Dropout",
+    "Embed",
+    "Everything",
+    "GRUCell",
+    "GraphDef",
+    "Intermediate",
+    "LSTMCell",
+    "LayerNorm",
+    "Linear",
+    "LinearGeneral",
+    "Module",
+    "Not",
+    "Nothing",
+    "OfType",
+    "OptState",
+    "OptimizedLSTMCell",
+    "Optimizer",
+    "Param",
+    "PathContains",
+    "PathIn",
+    "RMSNorm",
+    "RNN",
+    "RNNCellBase",
+    "RngCount",
+    "RngKey",
+    "RngState",
+    "RngStream",
+    "Rngs",
+    "Sequential",
+    "SimpleCell",
+    "State",
+    "TrainState",
+    "Variable",
+    "WithTag",
+    "celu",
+    "clone",
+    "elu",
+    "gelu",
+    "glu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "identity",
+    "initializers",
+    "leaky_relu",
+    "log1mexp",
+    "log_sigmoid",
+    "log_softmax",
+    "logmeanexp",
+    "logsumexp",
+    "merge",
+    "mish",
+    "one_hot",
+    "pop",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_sign",
+    "softmax",
+    "softplus",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "split",
+    "squareplus",
+    "standardize",
+    "state",
+    "swish",
+    "tanh",
+    "update",
+]

@@ -17,7 +17,8 @@ def features_of(layer: str, x: Any, features: int, axis: int = -1) -> Any:
     x = enter(x)
     if x.ndim == 0 or x.shape[axis] != features:
         raise ValueError(
-            f"{layer}: the input of shape {tuple(x.shape)} should have {features} features on axis {axis}, "
+            f"{layer}: the input of shape {tuple(x.shape)} should have {features} features on axis "
+            f"{axis}, "
             f"at {where(user_source())}.\n"
             f"Why: the layer was made for {features} input features.\n"
             f"Write instead: an input of shape (..., {features}), or make the layer for "

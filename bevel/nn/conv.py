@@ -31,7 +31,8 @@ def _pairs(padding: Any, rank: int) -> str | list[tuple[int, int]]:
     if len(pairs) != rank or any(len(p) != 2 for p in pairs):
         raise ValueError(
             f"Conv: padding {padding!r} does not fit {rank} spatial axes.\n"
-            "Write instead: 'SAME', 'VALID', 'CIRCULAR', 'REFLECT', 'CAUSAL', an int, or one int or (low, high) an axis."
+            "Write instead: 'SAME', 'VALID', 'CIRCULAR', 'REFLECT', 'CAUSAL', an int, or one int "
+            "or (low, high) an axis."
         )
     return pairs
 
@@ -43,12 +44,14 @@ class Conv(Module):
         in_features, out_features: channels before and after.
         kernel_size: length of the kernel along each spatial axis (an int means one axis).
         strides: step of the window, an int or one each.
-        padding: "SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL" (one axis), an int, or one int or (low, high) each.
+        padding: "SAME", "VALID", "CIRCULAR", "REFLECT", "CAUSAL" (one axis), an int, or one int
+            or (low, high) each.
         input_dilation, kernel_dilation: spacing of the input's or the kernel's elements.
         feature_group_count: number of groups the channels are divided into.
         use_bias: add a bias.
         mask: array of the kernel's shape that multiplies it.
-        dtype, param_dtype, precision, kernel_init, bias_init, promote_dtype, preferred_element_type, rngs,
+        dtype, param_dtype, precision, kernel_init, bias_init, promote_dtype,
+        preferred_element_type, rngs,
             kernel_metadata, bias_metadata: as for `Linear`.
         conv_general_dilated: the convolution.
 
@@ -88,12 +91,19 @@ class Conv(Module):
         self.kernel_size = as_tuple(kernel_size)
         if in_features % feature_group_count or out_features % feature_group_count:
             raise ValueError(
-                f"Conv: {in_features} input and {out_features} output features cannot be divided into "
+                f"Conv: {in_features} input and {out_features} output features cannot be divided "
+                f"into "
                 f"{feature_group_count} groups"
             )
         self.kernel_shape = (*self.kernel_size, in_features // feature_group_count, out_features)
-        self.kernel = Param(kernel_init(rngs.params(), self.kernel_shape, param_dtype), **kernel_metadata)
-        self.bias = Param(bias_init(rngs.params(), (out_features,), param_dtype), **bias_metadata) if use_bias else None
+        self.kernel = Param(
+            kernel_init(rngs.params(), self.kernel_shape, param_dtype), **kernel_metadata
+        )
+        self.bias = (
+            Param(bias_init(rngs.params(), (out_features,), param_dtype), **bias_metadata)
+            if use_bias
+            else None
+        )
         self.in_features = in_features
         self.out_features = out_features
         self.strides = strides
@@ -115,13 +125,19 @@ class Conv(Module):
         rank = len(self.kernel_size)
         found = (1,) * rank if x is None else (x,) * rank if isinstance(x, int) else tuple(x)
         if len(found) != rank:
-            raise ValueError(f"Conv: {x!r} does not fit the {rank} spatial axes of kernel_size {self.kernel_size}")
+            raise ValueError(
+                f"Conv: {x!r} does not fit the {rank} spatial axes of kernel_size "
+                f"{self.kernel_size}"
+            )
         return found
 
     def _padded(self, inputs: Any) -> tuple[Any, Any]:
         """The input padded as far as `lax` cannot, and the padding left to do."""
         padding = _pairs(self.padding, len(self.kernel_size))
-        spans = [(k - 1) * d for k, d in zip(self.kernel_size, self._each(self.kernel_dilation), strict=True)]
+        spans = [
+            (k - 1) * d
+            for k, d in zip(self.kernel_size, self._each(self.kernel_dilation), strict=True)
+        ]
         if padding in _EDGE_MODES:
             pads = [(0, 0), *[(s // 2, (s + 1) // 2) for s in spans], (0, 0)]
             return bnp.pad(inputs, pads, mode=_EDGE_MODES[padding]), "VALID"
@@ -141,7 +157,8 @@ class Conv(Module):
         batch = inputs.shape[: inputs.ndim - rank - 1]
         if inputs.ndim < rank + 1:
             raise ValueError(
-                f"Conv: the input of shape {inputs.shape} should have {rank} spatial axes and the features last"
+                f"Conv: the input of shape {inputs.shape} should have {rank} spatial axes and the "
+                f"features last"
             )
         inputs = inputs.reshape(math.prod(batch), *inputs.shape[len(batch) :])
         inputs, padding = self._padded(inputs)

@@ -49,7 +49,9 @@ class Dropout(Module):
         rngs: Rngs | RngStream | None = None,
     ):
         if not 0 <= rate <= 1:
-            raise ValueError(f"Dropout: rate is the share of elements to drop, between 0 and 1, not {rate}")
+            raise ValueError(
+                f"Dropout: rate is the share of elements to drop, between 0 and 1, not {rate}"
+            )
         self.rate = rate
         self.broadcast_dims = tuple(broadcast_dims)
         self.deterministic = deterministic
@@ -83,7 +85,8 @@ class Dropout(Module):
             return source
         if source is None:
             raise ValueError(
-                f"Dropout: there is no random stream to draw the mask from, at {where(user_source())}.\n"
+                f"Dropout: there is no random stream to draw the mask from, at "
+                f"{where(user_source())}.\n"
                 "Write instead: nn.Dropout(rate, rngs=nn.Rngs(dropout=0)), or layer(x, rngs=rngs)."
             )
         return (source[self.rng_collection] if isinstance(source, Rngs) else source)()

@@ -22,14 +22,22 @@ def canonicalize_dtype(*args: Any, dtype: Any = None, inexact: bool = True) -> A
     """
     if dtype is None:
         found = dtypes.as_dtype(bnp.result_type(*[enter(a) for a in args if a is not None]))
-        return found if dtypes.is_inexact(found) or not inexact else dtypes.promote_types(dtypes.float32, found)
+        return (
+            found
+            if dtypes.is_inexact(found) or not inexact
+            else dtypes.promote_types(dtypes.float32, found)
+        )
     dtype = dtypes.as_dtype(dtype)
     if inexact and not dtypes.is_inexact(dtype):
-        raise ValueError(f"a layer computes in floating or complex numbers; dtype={dtype.name} is neither")
+        raise ValueError(
+            f"a layer computes in floating or complex numbers; dtype={dtype.name} is neither"
+        )
     return dtype
 
 
-def promote_dtype(args: tuple[Any, ...], /, *, dtype: Any = None, inexact: bool = True) -> tuple[Any, ...]:
+def promote_dtype(
+    args: tuple[Any, ...], /, *, dtype: Any = None, inexact: bool = True
+) -> tuple[Any, ...]:
     """The arguments at one dtype: the one given, or the one they promote to. None stays None.
 
     >>> import bevel.numpy as bnp

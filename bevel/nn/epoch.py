@@ -1,7 +1,7 @@
 """A count of the changes to the structure of modules that a transform has seen.
 
-What is remembered of a module's structure is good for one epoch. Creating modules does not advance it;
-changing one that was already traversed does.
+What is remembered of a module's structure is good for one epoch. Creating modules does not advance
+it; changing one that was already traversed does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Filters: which variables of a module are meant.
 
-A filter is a class of variables, `...` or True (all), None or False (none), a tag (str, the `tag` of a
-variable's metadata), a callable `(path, variable) -> bool`, a list or tuple of filters (any of them), or
+A filter is a class of variables, `...` or True (all), None or False (none), a tag (str, the `tag`
+of a variable's metadata), a callable `(path, variable) -> bool`, a list or tuple of filters (any of
+them), or
 one of the classes here.
 """
 
@@ -27,6 +28,7 @@ class OfType:
     type: builtins.type
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
+        """Whether it takes the variable at the path."""
         return isinstance(x, self.type)
 
 
@@ -37,6 +39,7 @@ class WithTag:
     tag: str
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
+        """Whether it takes the variable at the path."""
         return getattr(x, "_metadata", {}).get("tag") == self.tag
 
 
@@ -45,15 +48,22 @@ class PathContains:
     """Variables with a step in their path, or, not `exact`, with a step that contains the text.
 
     >>> from bevel import nn
-    >>> nn.PathContains("head")(("head", "kernel"), None), nn.PathContains("he", exact=False)(("head",), None)
-    (True, True)
+    >>> nn.PathContains("head")(("head", "kernel"), None)
+    True
+    >>> nn.PathContains("he", exact=False)(("head",), None)
+    True
     """
 
     key: Object
     exact: bool = True
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
-        return self.key in path if self.exact else builtins.any(str(self.key) in str(part) for part in path)
+        """Whether it takes the variable at the path."""
+        return (
+            self.key in path
+            if self.exact
+            else builtins.any(str(self.key) in str(part) for part in path)
+        )
 
 
 class PathIn:
@@ -68,6 +78,7 @@ class PathIn:
         self.paths = frozenset(paths)
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
+        """Whether it takes the variable at the path."""
         return path in self.paths
 
     def __eq__(self, other: object) -> bool:
@@ -97,6 +108,7 @@ class Any(_Combined):
     """Variables that one of the filters takes."""
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
+        """Whether it takes the variable at the path."""
         return builtins.any(p(path, x) for p in self.predicates)
 
 
@@ -109,6 +121,7 @@ class All(_Combined):
     """
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
+        """Whether it takes the variable at the path."""
         return builtins.all(p(path, x) for p in self.predicates)
 
 
@@ -119,6 +132,7 @@ class Not(_Combined):
         super().__init__(collection_filter)
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
+        """Whether it takes the variable at the path."""
         return not self.predicates[0](path, x)
 
 
@@ -126,6 +140,7 @@ class Everything(_Combined):
     """All variables; `...` is short for it."""
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
+        """Whether it takes the variable at the path."""
         return True
 
 
@@ -133,6 +148,7 @@ class Nothing(_Combined):
     """No variable."""
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
+        """Whether it takes the variable at the path."""
         return False
 
 
@@ -155,7 +171,8 @@ def to_predicate(f: Object) -> Predicate:
     if callable(f):
         return f
     raise TypeError(
-        f"{f!r} is no filter.\nWrite instead: a class of variables (nn.Param), ... for all, a callable "
+        f"{f!r} is no filter.\nWrite instead: a class of variables (nn.Param), ... for all, a "
+        f"callable "
         "(path, variable) -> bool, or nn.All / nn.Any / nn.Not / nn.PathContains."
     )
 
@@ -169,7 +186,8 @@ def to_predicates(filters: Sequence[Object]) -> list[Predicate]:
     for i, f in enumerate(filters[:-1]):
         if f is Ellipsis or f is True:
             raise ValueError(
-                f"filter {i} is `...`, which takes all variables, so that {filters[i + 1]!r} after it gets none.\n"
+                f"filter {i} is `...`, which takes all variables, so that {filters[i + 1]!r} after "
+                f"it gets none.\n"
                 "Write instead: `...` as the last filter."
             )
     return [to_predicate(f) for f in filters]

@@ -1,8 +1,9 @@
 """Initializers: `init(key, shape, dtype=float32) -> Array`.
 
-`variance_scaling` and its special cases (lecun, glorot or xavier, he or kaiming) keep the size of signals
-through a layer: the variance of a weight is scale / fan, where fan is the number of inputs, of outputs, or
-their mean. Names, arguments and numbers are those of `jax.nn.initializers`.
+`variance_scaling` and its special cases (lecun, glorot or xavier, he or kaiming) keep the size of
+signals
+through a layer: the variance of a weight is scale / fan, where fan is the number of inputs, of
+outputs, or their mean. Names, arguments and numbers are those of `jax.nn.initializers`.
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ def normal(stddev: Any = 1e-2, dtype: Any = dtypes.float32) -> Initializer:
 def truncated_normal(
     stddev: Any = 1e-2, dtype: Any = dtypes.float32, lower: float = -2.0, upper: float = 2.0
 ) -> Initializer:
-    """An initializer normal with mean 0, cut at `lower` and `upper` standard deviations (stddev: before the cut)."""
+    """An initializer normal with mean 0, cut at `lower` and `upper` standard deviations (stddev:
+    before the cut).
+    """
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
         return random.truncated_normal(key, lower, upper, shape, dtype) * bnp.asarray(stddev, dtype)
@@ -97,10 +100,13 @@ def _product(shape: Sequence[int], axes: Axes) -> int:
     return math.prod(shape[a] for a in ([axes] if isinstance(axes, int) else axes))
 
 
-def _fans(shape: Sequence[int], in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> tuple[float, float]:
+def _fans(
+    shape: Sequence[int], in_axis: Axes, out_axis: Axes, batch_axis: Axes
+) -> tuple[float, float]:
     if len(shape) <= 1:
         raise ValueError(
-            f"an initializer that scales by fan-in or fan-out needs at least 2 axes, and got the shape {tuple(shape)}.\n"
+            f"an initializer that scales by fan-in or fan-out needs at least 2 axes, and got the "
+            f"shape {tuple(shape)}.\n"
             "Write instead: initializers.normal, uniform or zeros for vectors."
         )
     fan_in, fan_out = _product(shape, in_axis), _product(shape, out_axis)
@@ -136,10 +142,16 @@ def _draw(distribution: str, key: Any, shape: Sequence[int], variance: Any, dtyp
     stddev = bnp.asarray(bnp.sqrt(variance), dtypes.real_dtype(dtype))
     cplx = dtypes.is_complex(dtype)
     if distribution == "normal":
-        return (random.normal(key, shape, dtype) if not cplx else _complex_normal(key, shape, dtype, None)) * stddev
+        return (
+            random.normal(key, shape, dtype)
+            if not cplx
+            else _complex_normal(key, shape, dtype, None)
+        ) * stddev
     if distribution == "truncated_normal":
         if cplx:
-            return _complex_normal(key, shape, dtype, 2.0) * (stddev / bnp.asarray(0.95311164380491208, stddev.dtype))
+            return _complex_normal(key, shape, dtype, 2.0) * (
+                stddev / bnp.asarray(0.95311164380491208, stddev.dtype)
+            )
         drawn = random.truncated_normal(key, -2, 2, shape, dtype)
         return drawn * (stddev / bnp.asarray(_TRUNCATION, dtype))
     if distribution == "uniform":
@@ -147,7 +159,8 @@ def _draw(distribution: str, key: Any, shape: Sequence[int], variance: Any, dtyp
             return _complex_uniform(key, shape, dtype) * stddev * math.sqrt(2)
         return random.uniform(key, shape, dtype, -1) * bnp.sqrt(bnp.asarray(3 * variance, dtype))
     raise ValueError(
-        f"variance_scaling: the distribution is 'truncated_normal', 'normal' or 'uniform', not {distribution!r}"
+        f"variance_scaling: the distribution is 'truncated_normal', 'normal' or 'uniform', not "
+        f"{distribution!r}"
     )
 
 
@@ -166,8 +179,9 @@ def variance_scaling(
         scale: factor of the variance.
         mode: "fan_in", "fan_out", "fan_avg" or "fan_geo_avg".
         distribution: "truncated_normal", "normal" or "uniform".
-        in_axis, out_axis, batch_axis: axes of the shape that count inputs and outputs, and those that are
-            independent repetitions.
+        in_axis: axis or axes of the shape that count inputs.
+        out_axis: those that count outputs.
+        batch_axis: those that are independent repetitions.
         dtype: where the call names none.
 
     Raises:
@@ -190,14 +204,18 @@ def variance_scaling(
             "fan_geo_avg": math.sqrt(fan_in * fan_out),
         }
         if mode not in fans:
-            raise ValueError(f"variance_scaling: the mode is one of {', '.join(fans)}, not {mode!r}")
+            raise ValueError(
+                f"variance_scaling: the mode is one of {', '.join(fans)}, not {mode!r}"
+            )
         variance = bnp.asarray(scale / max(fans[mode], 1e-38), dtypes.real_dtype(dtype))
         return _draw(distribution, key, shape, variance, dtype)
 
     return init
 
 
-def _scaled(name: str, scale: float, mode: str, distribution: str, source: str) -> Callable[..., Initializer]:
+def _scaled(
+    name: str, scale: float, mode: str, distribution: str, source: str
+) -> Callable[..., Initializer]:
     def make(
         in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = dtypes.float32
     ) -> Initializer:
@@ -215,7 +233,9 @@ def _scaled(name: str, scale: float, mode: str, distribution: str, source: str) 
 
 
 _LECUN = "LeCun et al., Efficient BackProp, 1998"
-_GLOROT = "Glorot and Bengio, Understanding the difficulty of training deep feedforward networks, 2010"
+_GLOROT = (
+    "Glorot and Bengio, Understanding the difficulty of training deep feedforward networks, 2010"
+)
 _HE = "He et al., Delving deep into rectifiers, 2015, for layers before a ReLU"
 lecun_normal = _scaled("lecun_normal", 1.0, "fan_in", "truncated_normal", _LECUN)
 lecun_uniform = _scaled("lecun_uniform", 1.0, "fan_in", "uniform", _LECUN)
@@ -262,7 +282,9 @@ def orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = dtypes.floa
     return init
 
 
-def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = dtypes.float32) -> Initializer:
+def delta_orthogonal(
+    scale: Any = 1.0, column_axis: int = -1, dtype: Any = dtypes.float32
+) -> Initializer:
     """An initializer of convolution kernels that are orthogonal at their centre and zero elsewhere.
 
     Shapes (spatial..., in, out) with in <= out; Xiao et al., arXiv:1806.05393.
@@ -273,10 +295,14 @@ def delta_orthogonal(scale: Any = 1.0, column_axis: int = -1, dtype: Any = dtype
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
         if len(shape) not in (3, 4, 5):
-            raise ValueError(f"delta_orthogonal: the shape has 3, 4 or 5 axes (spatial..., in, out), got {tuple(shape)}")
+            raise ValueError(
+                f"delta_orthogonal: the shape has 3, 4 or 5 axes (spatial..., in, out), got "
+                f"{tuple(shape)}"
+            )
         if shape[-1] < shape[-2]:
             raise ValueError(
-                f"delta_orthogonal: a kernel of shape {tuple(shape)} has more inputs than outputs, so it cannot be orthogonal"
+                f"delta_orthogonal: a kernel of shape {tuple(shape)} has more inputs than outputs, "
+                f"so it cannot be orthogonal"
             )
         matrix = orthogonal(1.0, column_axis, dtype)(key, (shape[-1], shape[-1]))[: shape[-2]]
         centre = tuple((n - 1) // 2 for n in shape[:-2])

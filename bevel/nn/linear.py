@@ -71,8 +71,14 @@ class Linear(Module):
         kernel_metadata: Mapping[str, Any] = NO_METADATA,
         bias_metadata: Mapping[str, Any] = NO_METADATA,
     ):
-        self.kernel = Param(kernel_init(rngs.params(), (in_features, out_features), param_dtype), **kernel_metadata)
-        self.bias = Param(bias_init(rngs.params(), (out_features,), param_dtype), **bias_metadata) if use_bias else None
+        self.kernel = Param(
+            kernel_init(rngs.params(), (in_features, out_features), param_dtype), **kernel_metadata
+        )
+        self.bias = (
+            Param(bias_init(rngs.params(), (out_features,), param_dtype), **bias_metadata)
+            if use_bias
+            else None
+        )
         self.in_features = in_features
         self.out_features = out_features
         self.use_bias = use_bias
@@ -86,7 +92,9 @@ class Linear(Module):
     def __call__(self, inputs: Any) -> Any:
         """(..., in_features) to (..., out_features)."""
         inputs = features_of("Linear", inputs, self.in_features)
-        inputs, kernel, bias = self.promote_dtype((inputs, self.kernel.value, _value(self.bias)), dtype=self.dtype)
+        inputs, kernel, bias = self.promote_dtype(
+            (inputs, self.kernel.value, _value(self.bias)), dtype=self.dtype
+        )
         y = self.dot_general(
             inputs,
             kernel,
@@ -150,14 +158,19 @@ class LinearGeneral(Module):
         self.batch_axis = tuple(sorted(batch_axis))
         if len(self.in_features) != len(self.axis):
             raise ValueError(
-                f"LinearGeneral: in_features {self.in_features} and axis {self.axis} must be as many: one length an axis"
+                f"LinearGeneral: in_features {self.in_features} and axis {self.axis} must be as "
+                f"many: one length an axis"
             )
         if self.batch_axis != tuple(range(len(self.batch_axis))):
-            raise ValueError(f"LinearGeneral: batch_axis names the leading axes 0, 1, ..., not {self.batch_axis}")
+            raise ValueError(
+                f"LinearGeneral: batch_axis names the leading axes 0, 1, ..., not {self.batch_axis}"
+            )
         batch = tuple(batch_axis[a] for a in self.batch_axis)
         fans = math.prod(batch) * math.prod(self.in_features), math.prod(self.out_features)
         kernel = kernel_init(rngs.params(), fans, param_dtype)
-        self.kernel = Param(kernel.reshape(*batch, *self.in_features, *self.out_features), **kernel_metadata)
+        self.kernel = Param(
+            kernel.reshape(*batch, *self.in_features, *self.out_features), **kernel_metadata
+        )
         self.bias = None
         if use_bias:
             bias = bias_init(rngs.params(), (math.prod(batch) * fans[1],), param_dtype)
@@ -177,7 +190,9 @@ class LinearGeneral(Module):
         for a, n in zip(axis, self.in_features, strict=True):
             features_of("LinearGeneral", inputs, n, a)
         n_batch = len(self.batch_axis)
-        inputs, kernel, bias = self.promote_dtype((inputs, self.kernel.value, _value(self.bias)), dtype=self.dtype)
+        inputs, kernel, bias = self.promote_dtype(
+            (inputs, self.kernel.value, _value(self.bias)), dtype=self.dtype
+        )
         contracted = tuple(range(n_batch, n_batch + len(axis)))
         y = self.dot_general(
             inputs,
@@ -227,7 +242,8 @@ class Embed(Module):
         embedding_metadata: Mapping[str, Any] = NO_METADATA,
     ):
         self.embedding = Param(
-            embedding_init(rngs.params(), (num_embeddings, features), param_dtype), **embedding_metadata
+            embedding_init(rngs.params(), (num_embeddings, features), param_dtype),
+            **embedding_metadata,
         )
         self.num_embeddings = num_embeddings
         self.features = features
@@ -236,21 +252,27 @@ class Embed(Module):
         self.promote_dtype = promote_dtype
 
     def __call__(self, inputs: Any) -> Any:
-        """Integers (...,) to vectors (..., features); an index out of range gives NaN, as in `bnp.take`.
+        """Integers (...,) to vectors (..., features); an index out of range gives NaN, as in
+        `bnp.take`.
 
         Raises:
             ValueError: the input is not of integers.
         """
         inputs = enter(inputs)
         if not dtypes.is_integer(inputs.dtype):
-            raise ValueError(f"Embed: looks up integers, and the input is {inputs.dtype}. Write instead: x.astype(int)")
+            raise ValueError(
+                f"Embed: looks up integers, and the input is {inputs.dtype}. Write instead: "
+                f"x.astype(int)"
+            )
         (embedding,) = self.promote_dtype((self.embedding.value,), dtype=self.dtype, inexact=False)
         if self.num_embeddings == 1:
             return bnp.broadcast_to(embedding, (*inputs.shape, self.features))
         return bnp.take(embedding, inputs, axis=0, mode="fill")
 
     def attend(self, query: Any) -> Any:
-        """(..., features) to the inner products with all vectors, (..., num_embeddings): the tied output layer."""
+        """(..., features) to the inner products with all vectors, (..., num_embeddings): the tied
+        output layer.
+        """
         query = features_of("Embed.attend", query, self.features)
         query, embedding = self.promote_dtype((query, self.embedding.value), dtype=self.dtype)
         return bnp.dot(query, embedding.T)

@@ -1,7 +1,8 @@
 """`Module`: a plain Python object that holds cells.
 
-There is nothing to declare: assign variables, other modules, lists and dicts of them, and plain values in
-`__init__`. Transforms take modules as arguments, or find them closed over, and see the cells inside.
+There is nothing to declare: assign variables, other modules, lists and dicts of them, and plain
+values in `__init__`. Transforms take modules as arguments, or find them closed over, and see the
+cells inside.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bevel.core import tree
 from bevel.core.ref import Cell
 from bevel.nn import epoch
 from bevel.nn.filters import to_predicate
 from bevel.nn.state import State
-from bevel.nn.structure import GraphDef, Path, path_text, structure_of
+from bevel.nn.structure import GraphDef, Path, path_text, step_of, structure_of
 from bevel.numpy.convert import is_array_like
 
 _MISSING = object()
@@ -24,7 +26,8 @@ _SIMPLE = (bool, int, float, str, type(None))
 class Module:
     """Base of everything with parameters or state.
 
-    Subclasses assign attributes in `__init__` and compute in `__call__` (or any method). A module shared
+    Subclasses assign attributes in `__init__` and compute in `__call__` (or any method). A module
+    shared
     by two others is one module: its parameters count once.
 
     >>> import bevel as bv, bevel.numpy as bnp
@@ -63,7 +66,9 @@ class Module:
 
     def __bevel_state__(self, contents: Mapping[Cell, Any]) -> State:
         found = structure_of(self)
-        chosen = {p: contents[c] for p, c in zip(found.paths, found.cells, strict=True) if c in contents}
+        chosen = {
+            p: contents[c] for p, c in zip(found.paths, found.cells, strict=True) if c in contents
+        }
         return State.from_flat_path(chosen)
 
     # -- attributes ------------------------------------------------------------------------------
@@ -73,9 +78,11 @@ class Module:
         old = attributes.get(name, _MISSING)
         if isinstance(old, Cell) and not isinstance(value, Cell) and is_array_like(value):
             raise TypeError(
-                f"{type(self).__name__}.{name} is a {type(old).__name__}, and an array is assigned in its place.\n"
+                f"{type(self).__name__}.{name} is a {type(old).__name__}, and an array is assigned "
+                f"in its place.\n"
                 "Why: the array would be a constant of the model: not trained, not saved.\n"
-                f"Write instead: self.{name}.value = x (or self.{name}[...] = x) to change its contents; "
+                f"Write instead: self.{name}.value = x (or self.{name}[...] = x) to change its "
+                f"contents; "
                 f"`del self.{name}` first to really replace it."
             )
         object.__setattr__(self, name, value)
@@ -92,7 +99,9 @@ class Module:
 
     # -- modes -----------------------------------------------------------------------------------
 
-    def set_attributes(self, *filters: Any, raise_if_not_found: bool = True, **attributes: Any) -> Module:
+    def set_attributes(
+        self, *filters: Any, raise_if_not_found: bool = True, **attributes: Any
+    ) -> Module:
         """Set attributes in this module and all inside that have them; returns the module.
 
         Args:
@@ -118,7 +127,8 @@ class Module:
                     missing.discard(name)
         if missing and raise_if_not_found:
             raise ValueError(
-                f"set_attributes: no module in this {type(self).__name__} has the attribute(s) {sorted(missing)}.\n"
+                f"set_attributes: no module in this {type(self).__name__} has the attribute(s) "
+                f"{sorted(missing)}.\n"
                 "Write instead: the name of an attribute that exists, or raise_if_not_found=False."
             )
         return self
@@ -160,45 +170,67 @@ class Module:
 
 
 def _same(old: Any, new: Any) -> bool:
-    return old is new or (type(old) is type(new) and isinstance(old, _SIMPLE) and operator.eq(old, new))
+    return old is new or (
+        type(old) is type(new) and isinstance(old, _SIMPLE) and operator.eq(old, new)
+    )
 
 
 _WIDTH = 100
 
 
 def _show(x: Any, indent: int, shown: dict[int, str], path: Path = ()) -> str:
-    """A module as the call that would make it, nested modules on lines of their own if it is long."""
+    """A module as a call with what it holds: its variables, modules, numbers and names; one line if
+    it fits.
+    """
     if isinstance(x, Cell):
         return x.summary() if hasattr(x, "summary") else repr(x)
     if isinstance(x, Module):
         if id(x) in shown:
             return f"<{shown[id(x)]}>"
         shown[id(x)] = path_text(path)
-        items = [
-            (f"{k}=", v, (*path, k)) for k, v in vars(x).items() if not k.startswith("_") and not _is_default(v)
-        ]
-        return _layout(f"{type(x).__name__}(", ")", items, indent, shown)
-    if isinstance(x, list | tuple) and _interesting(x):
-        pair = "[]" if isinstance(x, list) else "()"
-        return _layout(pair[0], pair[1], [("", v, (*path, i)) for i, v in enumerate(x)], indent, shown)
-    if isinstance(x, dict) and _interesting(x.values()):
-        return _layout("{", "}", [(f"{k!r}: ", v, (*path, k)) for k, v in x.items()], indent, shown)
-    if callable(x) and hasattr(x, "__name__"):
-        return x.__name__
-    return repr(x)
+        named = {k: v for k, v in vars(x).items() if not k.startswith("_") and _worth_showing(v)}
+        return _layout(
+            f"{type(x).__name__}(",
+            ")",
+            [(f"{k}=", k, v) for k, v in named.items()],
+            indent,
+            shown,
+            path,
+        )
+    pairs, _ = tree.flatten_with_path(x, is_leaf=lambda y: y is not x)
+    if not _holds_cells(x):
+        return getattr(x, "__name__", None) or repr(x)
+    keys = [step_of(p[0]) for p, _ in pairs]
+    values = [v for _, v in pairs]
+    if isinstance(x, list | tuple) and not hasattr(x, "_fields"):
+        opening, closing = "[]" if isinstance(x, list) else "()"
+        labels = [""] * len(keys)
+    elif isinstance(x, Mapping):
+        opening, closing, labels = "{", "}", [f"{k!r}: " for k in keys]
+    else:
+        opening, closing, labels = f"{type(x).__name__}(", ")", [f"{k}=" for k in keys]
+    return _layout(
+        opening, closing, list(zip(labels, keys, values, strict=True)), indent, shown, path
+    )
 
 
-def _is_default(value: Any) -> bool:
-    """Plain options are left out of what is shown, but for numbers and names."""
-    return value is None or isinstance(value, bool) or (callable(value) and not isinstance(value, Module | Cell))
+def _holds_cells(x: Any) -> bool:
+    if isinstance(x, Module | Cell):
+        return True
+    return any(isinstance(leaf, Module | Cell) for leaf in tree.leaves(x))
 
 
-def _interesting(values: Any) -> bool:
-    return any(isinstance(v, Module | Cell | list | tuple | dict) for v in values)
+def _worth_showing(x: Any) -> bool:
+    """Options that are flags, functions or dtypes are left out."""
+    if isinstance(x, tuple) and x and all(type(v) in (int, float, str) for v in x):
+        return True
+    return type(x) in (int, float, str) or _holds_cells(x)
 
 
-def _layout(opening: str, closing: str, items: list, indent: int, shown: dict[int, str]) -> str:
-    parts = [label + _show(v, indent + 2, shown, path) for label, v, path in items]
+def _layout(
+    opening: str, closing: str, items: list, indent: int, shown: dict[int, str], path: Path
+) -> str:
+    parts = [label + _show(v, indent + 2, shown, (*path, key)) for label, key, v in items]
     line = opening + ", ".join(parts) + closing
     if len(line) + indent <= _WIDTH and "\n" not in line:
         return line

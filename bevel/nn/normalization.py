@@ -43,7 +43,8 @@ def _statistics(
 ) -> tuple[Any, Any]:
     """Mean and variance over axes (and over a named axis of `vmap`), without those axes.
 
-    The fast variance is E[x²] - E[x]², clipped at 0: one pass over the data, less accurate when the mean is large.
+    The fast variance is E[x²] - E[x]², clipped at 0: one pass over the data, less accurate when the
+    mean is large.
     """
     dtype = dtypes.promote_types(x.dtype if dtype is None else dtype, dtypes.float32)
     x = x.astype(dtype)
@@ -66,7 +67,14 @@ def _statistics(
 
 
 def _normalize(
-    x: Any, mean: Any, var: Any, scale: Any, bias: Any, axes: tuple[int, ...], features: tuple[int, ...], layer: Any
+    x: Any,
+    mean: Any,
+    var: Any,
+    scale: Any,
+    bias: Any,
+    axes: tuple[int, ...],
+    features: tuple[int, ...],
+    layer: Any,
 ) -> Any:
     """(x - mean) / sqrt(var + epsilon) * scale + bias."""
     stats = [1 if i in axes else n for i, n in enumerate(x.shape)]
@@ -80,7 +88,9 @@ def _normalize(
     return y.astype(canonicalize_dtype(x, scale, bias, dtype=layer.dtype))
 
 
-def _parameter(wanted: bool, init: Callable[..., Any], rngs: Rngs, n: int, dtype: Any, metadata: Any) -> Any:
+def _parameter(
+    wanted: bool, init: Callable[..., Any], rngs: Rngs, n: int, dtype: Any, metadata: Any
+) -> Any:
     return Param(init(rngs.params(), (n,), dtype), **metadata) if wanted else None
 
 
@@ -91,8 +101,8 @@ def _value(variable: Any) -> Any:
 class BatchNorm(Module):
     """Normalizes each feature over the batch while training, by running averages afterwards.
 
-    Ioffe and Szegedy, arXiv:1502.03167. Say which by `model.train()` and `model.eval()`, or by the argument
-    `use_running_average` here or in the call.
+    Ioffe and Szegedy, arXiv:1502.03167. Say which by `model.train()` and `model.eval()`, or by the
+    argument `use_running_average` here or in the call.
 
     Args:
         num_features: length of the feature axis.
@@ -147,7 +157,9 @@ class BatchNorm(Module):
     ):
         self.mean = BatchStat(bnp.zeros(num_features, dtypes.float32))
         self.var = BatchStat(bnp.ones(num_features, dtypes.float32))
-        self.scale = _parameter(use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
+        self.scale = _parameter(
+            use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata
+        )
         self.bias = _parameter(use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
         self.num_features = num_features
         self.use_running_average = use_running_average
@@ -171,7 +183,9 @@ class BatchNorm(Module):
             use_running_average: goes before that of the constructor.
             mask: which elements count in the statistics; broadcasts against `x`.
         """
-        running = mode_of("BatchNorm", "use_running_average", use_running_average, self.use_running_average)
+        running = mode_of(
+            "BatchNorm", "use_running_average", use_running_average, self.use_running_average
+        )
         if isinstance(self.axis, int):
             x = features_of("BatchNorm", x, self.num_features, self.axis)
         arrays = (x, self.mean.value, self.var.value, _value(self.scale), _value(self.bias))
@@ -200,8 +214,10 @@ class LayerNorm(Module):
     Args:
         num_features: length of the feature axis.
         epsilon: added to the variance.
-        dtype, param_dtype, use_bias, use_scale, bias_init, scale_init, axis_name, axis_index_groups,
-            use_fast_variance, promote_dtype, rngs, bias_metadata, scale_metadata: as for `BatchNorm`.
+        dtype, param_dtype, use_bias, use_scale, bias_init, scale_init, axis_name,
+        axis_index_groups,
+            use_fast_variance, promote_dtype, rngs, bias_metadata, scale_metadata: as for
+                `BatchNorm`.
         reduction_axes: axes over which mean and variance are taken.
         feature_axes: axes along which scale and bias vary.
 
@@ -234,7 +250,9 @@ class LayerNorm(Module):
         bias_metadata: Mapping[str, Any] = NO_METADATA,
         scale_metadata: Mapping[str, Any] = NO_METADATA,
     ):
-        self.scale = _parameter(use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
+        self.scale = _parameter(
+            use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata
+        )
         self.bias = _parameter(use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
         self.num_features = num_features
         self.epsilon = epsilon
@@ -255,7 +273,8 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """Divides each example by the root mean square of its features (Zhang and Sennrich, arXiv:1910.07467).
+    """Divides each example by the root mean square of its features (Zhang and Sennrich,
+    arXiv:1910.07467).
 
     Args: as for `LayerNorm`, without those of the bias.
 
@@ -285,7 +304,9 @@ class RMSNorm(Module):
         rngs: Rngs,
         scale_metadata: Mapping[str, Any] = NO_METADATA,
     ):
-        self.scale = _parameter(use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
+        self.scale = _parameter(
+            use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata
+        )
         self.bias = None
         self.num_features = num_features
         self.epsilon = epsilon
@@ -307,7 +328,9 @@ class RMSNorm(Module):
 def _by_example(layer: Any, x: Any, mask: Any, use_mean: bool) -> Any:
     if isinstance(layer.feature_axes, int):
         x = features_of(type(layer).__name__, x, layer.num_features, layer.feature_axes)
-    x, scale, bias = layer.promote_dtype((x, _value(layer.scale), _value(layer.bias)), dtype=layer.dtype)
+    x, scale, bias = layer.promote_dtype(
+        (x, _value(layer.scale), _value(layer.bias)), dtype=layer.dtype
+    )
     reduced = _axes(layer.reduction_axes, x.ndim)
     mean, var = _statistics(
         x,

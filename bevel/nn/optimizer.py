@@ -9,15 +9,15 @@ from bevel.core import dtypes, tree
 from bevel.nn.module import Module
 from bevel.nn.state import State, state, update
 from bevel.nn.structure import path_text
-from bevel.nn.variables import OptState, Param
 from bevel.nn.updates import apply_updates
+from bevel.nn.variables import OptState, Param
 
 
 class Optimizer(Module):
     """Updates a model's parameters from gradients.
 
-    Its state lives in `OptState` variables: pass the optimizer to a jitted step, or close over it, and it is
-    advanced by the call; save it with the model, `nn.state((model, optimizer))`.
+    Its state lives in `OptState` variables: pass the optimizer to a jitted step, or close over it,
+    and it is advanced by the call; save it with the model, `nn.state((model, optimizer))`.
 
     Args:
         model: the module to train.
@@ -49,8 +49,8 @@ class Optimizer(Module):
         """`update(grads)` or `update(model, grads)`: one step; returns the change that was added.
 
         Args:
-            args: the gradients (what `bv.grad` gave), before them optionally the model, if it is not the one the
-                optimizer was made for but another of the same structure.
+            args: the gradients (what `bv.grad` gave), before them optionally the model, if it
+                is not the one the optimizer was made for but another of the same structure.
             kwargs: extra arguments of the transformation, such as `value=loss`.
 
         Raises:
@@ -66,7 +66,8 @@ class Optimizer(Module):
         updates, new = self.tx.update(grads, old, params, **kwargs)
         if tree.structure(new) != tree.structure(old):
             raise TypeError(
-                "Optimizer.update: the transformation returned a state of another structure than its init:\n"
+                "Optimizer.update: the transformation returned a state of another structure than "
+                "its init:\n"
                 f"  init:   {tree.structure(old)}\n  update: {tree.structure(new)}"
             )
         update(model, apply_updates(params, updates))
@@ -80,7 +81,8 @@ class Optimizer(Module):
         if not isinstance(grads, State):
             raise TypeError(
                 f"Optimizer.update: the gradients are a {type(grads).__name__}, not an nn.State.\n"
-                "Write instead: loss, grads = bv.value_and_grad(loss_fn)(model), with the model as the differentiated "
+                "Write instead: loss, grads = bv.value_and_grad(loss_fn)(model), with the model as "
+                "the differentiated "
                 "argument; optimizer.update(grads)."
             )
         found, wanted = grads.flat_state(), params.flat_state()
@@ -88,8 +90,10 @@ class Optimizer(Module):
             if path not in found or found[path].shape != p.shape:
                 got = f"one of shape {found[path].shape}" if path in found else "none"
                 raise ValueError(
-                    f"Optimizer.update: the parameter {path_text(path)} of shape {p.shape} has {got} among the gradients.\n"
-                    "Why: the gradients are for another model, or for other variables than the optimizer's `wrt`.\n"
+                    f"Optimizer.update: the parameter {path_text(path)} of shape {p.shape} has "
+                    f"{got} among the gradients.\n"
+                    "Why: the gradients are for another model, or for other variables than the "
+                    "optimizer's `wrt`.\n"
                     "Write instead: grads = bv.grad(loss_fn)(model) for the optimizer's model."
                 )
         return State.from_flat_path({path: found[path] for path in wanted})

@@ -1,7 +1,7 @@
 """Recurrent cells, and `RNN`, which runs one over a sequence.
 
-A cell is called `carry, y = cell(carry, x)`, one step; `cell.initialize_carry(x.shape)` gives the carry to start
-from. Parameters have the names and layouts of `flax.nnx`.
+A cell is called `carry, y = cell(carry, x)`, one step; `cell.initialize_carry(x.shape)` gives the
+carry to start from. Parameters have the names and layouts of `flax.nnx`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def modified_orthogonal(key: Any, shape: Any, dtype: Any = dtypes.float32) -> An
 class RNNCellBase(Module):
     """Base of recurrent cells: `carry, y = cell(carry, x)`.
 
-    A subclass has `hidden_features` and `param_dtype`, and `carries`, the number of arrays in its carry.
+    A subclass has `hidden_features` and `param_dtype`, and `carries`, the number of arrays in its
+    carry.
     """
 
     num_feature_axes = 1
@@ -74,7 +75,9 @@ class RNNCellBase(Module):
         use_bias: bool,
         options: Mapping[str, Any],
     ) -> Linear:
-        """A layer of the cell; `part` is "" for one on the input, "recurrent_" for one on the carry."""
+        """A layer of the cell; `part` is "" for one on the input, "recurrent_" for one on the
+        carry.
+        """
         return Linear(
             features,
             out,
@@ -197,7 +200,9 @@ class GRUCell(RNNCellBase):
         self.param_dtype = param_dtype
         self.promote_dtype = promote_dtype
         self.dense_i = self._linear("", in_features, 3 * hidden_features, True, options)
-        self.dense_h = self._linear("recurrent_", hidden_features, 3 * hidden_features, False, options)
+        self.dense_h = self._linear(
+            "recurrent_", hidden_features, 3 * hidden_features, False, options
+        )
 
     def __call__(self, carry: Any, inputs: Any) -> tuple[Any, Any]:
         """One step: the new carry, and the output, which is the same."""
@@ -214,11 +219,13 @@ class GRUCell(RNNCellBase):
 class LSTMCell(RNNCellBase):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997); the carry is (c, h).
 
-    i, f, o = sigmoid(W_i. x + W_h. h + b_h.), g = tanh(W_ig x + W_hg h + b_hg), c' = f * c + i * g, h' = o * tanh(c').
+    i, f, o = sigmoid(W_i. x + W_h. h + b_h.), g = tanh(W_ig x + W_hg h + b_hg), c' = f * c + i * g,
+    h' = o * tanh(c').
 
     Args: as for `GRUCell`.
 
-    Parameters: the `Linear`s `ii`, `if_`, `ig`, `io` on the input, and `hi`, `hf`, `hg`, `ho` (with bias) on h.
+    Parameters: the `Linear`s `ii`, `if_`, `ig`, `io` on the input, and `hi`, `hf`, `hg`, `ho` (with
+    bias) on h.
 
     >>> import bevel.numpy as bnp
     >>> from bevel import nn
@@ -259,7 +266,11 @@ class LSTMCell(RNNCellBase):
         for name in ("ii", "if_", "ig", "io"):
             setattr(self, name, self._linear("", in_features, hidden_features, False, options))
         for name in ("hi", "hf", "hg", "ho"):
-            setattr(self, name, self._linear("recurrent_", hidden_features, hidden_features, True, options))
+            setattr(
+                self,
+                name,
+                self._linear("recurrent_", hidden_features, hidden_features, True, options),
+            )
 
     def __call__(self, carry: tuple[Any, Any], inputs: Any) -> tuple[tuple[Any, Any], Any]:
         """One step: the new carry (c, h), and the output h."""
@@ -317,7 +328,9 @@ class OptimizedLSTMCell(RNNCellBase):
         self.param_dtype = param_dtype
         self.promote_dtype = promote_dtype
         self.dense_i = self._linear("", in_features, 4 * hidden_features, False, options)
-        self.dense_h = self._linear("recurrent_", hidden_features, 4 * hidden_features, True, options)
+        self.dense_h = self._linear(
+            "recurrent_", hidden_features, 4 * hidden_features, True, options
+        )
 
     def __call__(self, carry: tuple[Any, Any], inputs: Any) -> tuple[tuple[Any, Any], Any]:
         """One step: the new carry (c, h), and the output h."""
@@ -378,14 +391,18 @@ class RNN(Module):
         keep_order: bool | None = None,
         rngs: Rngs | RngStream | None = None,
     ) -> Any:
-        """Outputs (batch..., time, hidden_features), with the last carry before them if `return_carry`.
+        """Outputs (batch..., time, hidden_features), with the last carry before them if
+        `return_carry`.
 
         Args:
             inputs: (batch..., time, features), or (time, batch..., features) if `time_major`.
             initial_carry: the carry to start from (default: that of the cell).
-            seq_lengths: (batch...) integers: how many steps count; the carry is the one after the last of them,
-                and `reverse` reverses only them.
-            return_carry, time_major, reverse, keep_order: go before those of the constructor.
+            seq_lengths: (batch...) integers: how many steps count; the carry is the one after
+                the last of them, and `reverse` reverses only them.
+            return_carry: goes before that of the constructor.
+            time_major: likewise.
+            reverse: likewise.
+            keep_order: likewise.
             rngs: streams for a carry that is drawn.
         """
         return_carry = self.return_carry if return_carry is None else return_carry
@@ -412,7 +429,9 @@ class RNN(Module):
         ys = bnp.moveaxis(ys, 0, time_axis)
         if not return_carry:
             return ys
-        return (carry if not keep_carries else tree.map(lambda c: _at_step(c, seq_lengths), carries)), ys
+        return (
+            carry if not keep_carries else tree.map(lambda c: _at_step(c, seq_lengths), carries)
+        ), ys
 
 
 def _at_step(carries: Any, seq_lengths: Any) -> Any:
@@ -422,7 +441,8 @@ def _at_step(carries: Any, seq_lengths: Any) -> Any:
 
 
 def flip_sequences(x: Any, seq_lengths: Any = None) -> Any:
-    """Reverse axis 0 (time) of (time, batch..., features); of each sequence only the steps that count.
+    """Reverse axis 0 (time) of (time, batch..., features); of each sequence only the steps that
+    count.
 
     >>> import bevel.numpy as bnp
     >>> from bevel.nn.recurrent import flip_sequences

@@ -1,7 +1,8 @@
-"""Random streams of a module: `Rngs` holds named ones, each a key and a count of the keys it has given.
+"""Random streams of a module: `Rngs` holds named ones, each a key and a count of the keys it has
+given.
 
-Both are variables, so a jitted function that draws from a stream leaves it advanced, and `nn.state` saves
-where it stands. The n-th key of a stream is `fold_in(key, n)`.
+Both are variables, so a jitted function that draws from a stream leaves it advanced, and `nn.state`
+saves where it stands. The n-th key of a stream is `fold_in(key, n)`.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ class RngStream(Module):
 class Rngs(Module):
     """Named random streams.
 
-    `Rngs(0)` is one stream for everything; `Rngs(params=0, dropout=1)` has two, and `Rngs(0, dropout=1)` takes
-    any other name from the first. `rngs.params()` gives the next key of a stream, `rngs()` that of the default.
+    `Rngs(0)` is one stream for everything; `Rngs(params=0, dropout=1)` has two, and `Rngs(0,
+    dropout=1)` takes any other name from the first. `rngs.params()` gives the next key of a stream,
+    `rngs()` that of the default.
 
     Args:
         default: seed or key of the default stream, or a mapping of streams.
@@ -89,7 +91,8 @@ class Rngs(Module):
     Traceback (most recent call last):
     ...
     AttributeError: this Rngs has no stream 'noise'; it has params, dropout.
-    Write instead: nn.Rngs(params=..., dropout=..., noise=0), or nn.Rngs(0, ...) for a default stream.
+    Write instead: nn.Rngs(params=..., dropout=..., noise=0), or nn.Rngs(0, ...) for a default
+    stream.
     """
 
     def __init__(self, default: Any = None, **streams: Any):

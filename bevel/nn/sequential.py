@@ -30,7 +30,8 @@ class Sequential(Module):
             if not callable(f):
                 raise TypeError(
                     f"Sequential: item {i} is a {type(f).__name__}, which cannot be called.\n"
-                    "Write instead: nn.Sequential(layer, nn.relu, layer), not a list, and functions without ()."
+                    "Write instead: nn.Sequential(layer, nn.relu, layer), not a list, and "
+                    "functions without ()."
                 )
         self.layers = list(fns)
 

@@ -1,7 +1,8 @@
-"""The functional view of a module: `State`, and `state`, `update`, `split`, `merge`, `clone`, `pop`.
+"""The functional view of a module: `State`, and `state`, `update`, `split`, `merge`, `clone`,
+`pop`.
 
-Transforms do not need any of this: they see modules as they are. It is for saving, for inspecting, and for
-code that passes parameters around as values.
+Transforms do not need any of this: they see modules as they are. It is for saving, for inspecting,
+and for code that passes parameters around as values.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def _order(key: Any) -> tuple[str, Any]:
 class State(MutableMapping):
     """Arrays by path: a nested mapping, and a pytree whose leaves are the arrays.
 
-    `state["conv"]["kernel"]` and `state.conv.kernel` are the same. What `nn.state`, `bv.grad` of a function of
-    a module, and `nn.split` return.
+    `state["conv"]["kernel"]` and `state.conv.kernel` are the same. What `nn.state`, `bv.grad` of a
+    function of a module, and `nn.split` return.
 
     Args:
         mapping: a nested mapping, or pairs.
@@ -48,7 +49,10 @@ class State(MutableMapping):
         try:
             return self._mapping[key]
         except KeyError:
-            raise KeyError(f"the state has no {key!r}; it has {', '.join(map(repr, self._mapping)) or 'nothing'}") from None
+            raise KeyError(
+                f"the state has no {key!r}; it has "
+                f"{', '.join(map(repr, self._mapping)) or 'nothing'}"
+            ) from None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in State.__slots__ or name not in self._mapping:
@@ -80,7 +84,7 @@ class State(MutableMapping):
     def __or__(self, other: Mapping[Any, Any]) -> State:
         return State.merge(self, other)
 
-    # A mapping compares by contents, and arrays have no single truth value: states compare by identity.
+    # A mapping would compare its contents, and `==` of arrays is no single truth value.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -120,7 +124,8 @@ class State(MutableMapping):
     def split(self, *filters: Any) -> tuple[State, ...]:
         """One state a filter: each array goes to the first filter that takes it.
 
-        A state holds arrays, not variables, so filters are by path: `nn.PathContains`, callables, `...`.
+        A state holds arrays, not variables, so filters are by path: `nn.PathContains`, callables,
+        `...`.
 
         Raises:
             ValueError: an array is taken by no filter.
@@ -146,7 +151,9 @@ class State(MutableMapping):
 
     def to_pure_dict(self) -> dict[Any, Any]:
         """The same as nested plain dicts."""
-        return {k: v.to_pure_dict() if isinstance(v, State) else v for k, v in self._mapping.items()}
+        return {
+            k: v.to_pure_dict() if isinstance(v, State) else v for k, v in self._mapping.items()
+        }
 
     def __repr__(self) -> str:
         return f"State({_show(self, 6)})"
@@ -176,12 +183,19 @@ tree.register_pytree_with_keys(State, _with_keys, _from_children, mapping=True)
 
 def _show(s: State, indent: int) -> str:
     items = [(f"{k!r}: ", s[k]) for k in _sorted_keys(s)]
-    parts = [label + (_show(v, indent + 2) if isinstance(v, State) else repr(v)) for label, v in items]
+    parts = [
+        label + (_show(v, indent + 2) if isinstance(v, State) else repr(v)) for label, v in items
+    ]
     line = "{" + ", ".join(parts) + "}"
     if "\n" not in line and len(line) + indent <= 100:
         return line
     pad = " " * (indent - 4)
-    return "{\n" + "".join(f"{pad}{p.replace(chr(10), chr(10) + '  ')},\n" for p in parts) + pad[2:] + "}"
+    return (
+        "{\n"
+        + "".join(f"{pad}{p.replace(chr(10), chr(10) + '  ')},\n" for p in parts)
+        + pad[2:]
+        + "}"
+    )
 
 
 def _flat(s: Mapping[Any, Any], path: Path) -> Iterator[tuple[Path, Any]]:
@@ -204,7 +218,9 @@ def _distribute(pairs: Any, predicates: list[Predicate]) -> list[dict[Path, Any]
 
 def _check_exhausted(what: str, rest: Mapping[Path, Any]) -> None:
     if rest:
-        listed = "\n".join(f"  {path_text(p)}: {type(x).__name__}" for p, x in list(rest.items())[:10])
+        listed = "\n".join(
+            f"  {path_text(p)}: {type(x).__name__}" for p, x in list(rest.items())[:10]
+        )
         raise ValueError(
             f"{what}: {len(rest)} variable(s) are taken by no filter:\n{listed}\n"
             "Write instead: `...` as the last filter, which takes all that is left."
@@ -215,9 +231,11 @@ def state(node: Any, *filters: Any) -> Any:
     """The contents of a module's variables, by path.
 
     Args:
-        node: a module, a variable, or a tuple, list or dict of them. What they share appears once, under the first path.
-        filters: which variables (`nn.Param`, a callable `(path, variable) -> bool`, ...); all by default. With
-            several filters, a tuple of states, each variable going to the first filter that takes it.
+        node: a module, a variable, or a tuple, list or dict of them. What they share appears
+            once, under the first path.
+        filters: which variables (`nn.Param`, a callable `(path, variable) -> bool`, ...); all
+            by default. With several filters, a tuple of states, each variable going to the first
+            filter that takes it.
 
     Raises:
         ValueError: a module contains itself.
@@ -228,7 +246,9 @@ def state(node: Any, *filters: Any) -> Any:
     State({'bias': Array([0., 0., 0.], dtype=float32)})
     """
     found = structure_of(node)
-    parts = _distribute(zip(found.paths, found.cells, strict=True), to_predicates(filters or (...,)))[:-1]
+    parts = _distribute(
+        zip(found.paths, found.cells, strict=True), to_predicates(filters or (...,))
+    )[:-1]
     states = tuple(_read(part) for part in parts)
     return states[0] if len(states) == 1 else states
 
@@ -264,7 +284,8 @@ def update(node: Any, *states: Any) -> None:
             some = ", ".join(path_text(p) for p in list(by_path)[:8]) or "none"
             more = f" and {len(by_path) - 8} more" if len(by_path) > 8 else ""
             raise KeyError(
-                f"update: there is no variable at {path_text(path)} in the {type(node).__name__}; it has {some}{more}.\n"
+                f"update: there is no variable at {path_text(path)} in the {type(node).__name__}; "
+                f"it has {some}{more}.\n"
                 "Write instead: a state of a module of the same structure, nn.state(other)."
             )
     for path, value in new.items():
@@ -276,7 +297,8 @@ def update(node: Any, *states: Any) -> None:
 
 
 def split(node: Any, *filters: Any) -> tuple[Any, ...]:
-    """`(graphdef, state, ...)`: a module's structure, and the contents of its variables, one state a filter.
+    """`(graphdef, state, ...)`: a module's structure, and the contents of its variables, one state
+    a filter.
 
     Raises:
         ValueError: a variable is taken by no filter; end with `...`.
@@ -284,10 +306,12 @@ def split(node: Any, *filters: Any) -> tuple[Any, ...]:
     >>> from bevel import nn
     >>> graphdef, params, rest = nn.split(nn.Linear(2, 1, rngs=nn.Rngs(0)), nn.Param, ...)
     >>> nn.merge(graphdef, params, rest)
-    Linear(kernel=Param(float32[2, 1]), bias=Param(float32[1]), in_features=2, out_features=1)
+    Linear(bias=Param(float32[1]), in_features=2, kernel=Param(float32[2, 1]), out_features=1)
     """
     found = structure_of(node)
-    *parts, rest = _distribute(zip(found.paths, found.cells, strict=True), to_predicates(filters or (...,)))
+    *parts, rest = _distribute(
+        zip(found.paths, found.cells, strict=True), to_predicates(filters or (...,))
+    )
     _check_exhausted("split", rest)
     return (found.graphdef, *map(_read, parts))
 
@@ -325,7 +349,8 @@ def clone(node: Any) -> Any:
 
 
 def pop(node: Any, *filters: Any) -> Any:
-    """Take the variables that a filter takes out of a module, and return their contents as by `nn.state`.
+    """Take the variables that a filter takes out of a module, and return their contents as by
+    `nn.state`.
 
     Raises:
         ValueError: no filter is given, or a variable stands in a list or tuple.
@@ -362,7 +387,7 @@ def _remove(owner: Any, path: Path) -> None:
         del owner[path[-1]]
     else:
         raise ValueError(
-            f"pop: the variable at {path_text(path)} stands in a {type(owner).__name__}, which cannot lose an item.\n"
+            f"pop: the variable at {path_text(path)} stands in a {type(owner).__name__}, which "
+            f"cannot lose an item.\n"
             "Write instead: keep such variables as attributes or in a dict."
         )
-

@@ -1,7 +1,8 @@
 """What a module is made of: its cells with their paths, and the rest as one hashable `GraphDef`.
 
-A node is a module, a cell, or a pytree container of such (list, dict, namedtuple, ...); everything else is
-static and part of the structure by value, or by identity where it has no hash (arrays, sets). The
+A node is a module, a cell, or a pytree container of such (list, dict, namedtuple, ...); everything
+else is static and part of the structure by value, or by identity where it has no hash (arrays,
+sets). The
 structure of a module is found once and remembered until the epoch ends or a list or dict in it
 changes, so that a call of a jitted function only compares a number and a few identities.
 """
@@ -44,7 +45,11 @@ class Static:
             return NotImplemented
         if self.value is other.value:
             return True
-        same = self._hash is not None and self._hash == other._hash and type(self.value) is type(other.value)
+        same = (
+            self._hash is not None
+            and self._hash == other._hash
+            and type(self.value) is type(other.value)
+        )
         return same and bool(self.value == other.value)
 
 
@@ -114,7 +119,13 @@ def _outline(node: Any) -> str:
     if isinstance(node, CellNode):
         return node.cls.__name__
     if isinstance(node, TreeNode):
-        return "{" + ", ".join(f"{k!r}: {_outline(c)}" for k, c in zip(node.keys, node.children, strict=True)) + "}"
+        return (
+            "{"
+            + ", ".join(
+                f"{k!r}: {_outline(c)}" for k, c in zip(node.keys, node.children, strict=True)
+            )
+            + "}"
+        )
     return f"<shared {node.index}>" if isinstance(node, Again) else repr(node.value)
 
 
@@ -145,7 +156,17 @@ def _children(container: Any) -> Any:
 class Structure:
     """What was found in a module or a pytree of modules."""
 
-    __slots__ = ("by_path", "cells", "containers", "epoch", "graphdef", "modules", "owners", "paths", "watched")
+    __slots__ = (
+        "by_path",
+        "cells",
+        "containers",
+        "epoch",
+        "graphdef",
+        "modules",
+        "owners",
+        "paths",
+        "watched",
+    )
 
     def __init__(self, root: Any):
         self.epoch = epoch.current()
@@ -202,7 +223,11 @@ class _Traversal:
         self.found.cells.append(cell)
         self.found.paths.append(path)
         metadata = getattr(cell, "_metadata", {})
-        return CellNode(self._number(cell), type(cell), tuple((k, Static(v)) for k, v in sorted(metadata.items())))
+        return CellNode(
+            self._number(cell),
+            type(cell),
+            tuple((k, Static(v)) for k, v in sorted(metadata.items())),
+        )
 
     def _shared(self, module: Any, path: Path) -> Any:
         if id(module) in self.open:
@@ -210,7 +235,8 @@ class _Traversal:
             raise ValueError(
                 f"a cycle: {path_text(path)} is {path_text(above)}, which contains it.\n"
                 "Why: the state of a module is a tree of paths, and this one would have no end.\n"
-                "Write instead: do not keep the parent in the child; pass what the child needs when calling it."
+                "Write instead: do not keep the parent in the child; pass what the child needs "
+                "when calling it."
             )
         by_path = self.found.by_path
         if id(module) in self.seen:
@@ -220,7 +246,9 @@ class _Traversal:
         start = len(by_path)
         node = self._module(module, path, self._number(module))
         del self.open[id(module)]
-        self.inside[id(module)] = [(p[len(path) :], cell) for p, cell in list(by_path.items())[start:]]
+        self.inside[id(module)] = [
+            (p[len(path) :], cell) for p, cell in list(by_path.items())[start:]
+        ]
         return node
 
     def _module(self, module: Any, path: Path, index: int) -> Any:
@@ -256,7 +284,9 @@ def structure_of(x: Any) -> Structure:
     Raises:
         ValueError: a module contains itself; the message shows the path.
     """
-    remembered = getattr(x, "_bevel_structure", None) if hasattr(type(x), "__bevel_attributes__") else None
+    remembered = (
+        getattr(x, "_bevel_structure", None) if hasattr(type(x), "__bevel_attributes__") else None
+    )
     if remembered is not None and remembered.current():
         return remembered
     found = Structure(x)
@@ -280,7 +310,8 @@ def build(graphdef: GraphDef, contents: Mapping[Path, Any]) -> tuple[Any, set[Pa
         if path not in contents:
             some = ", ".join(path_text(p) for p in list(contents)[:8]) or "nothing"
             raise ValueError(
-                f"merge: there is no value for the {node.cls.__name__} at {path_text(path)}; the states have {some}.\n"
+                f"merge: there is no value for the {node.cls.__name__} at {path_text(path)}; the "
+                f"states have {some}.\n"
                 "Write instead: nn.merge(graphdef, *states) with all the states that nn.split gave."
             )
         used.add(path)

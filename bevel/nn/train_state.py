@@ -15,12 +15,13 @@ from bevel.nn.updates import apply_updates
 class TrainState:
     """Parameters, optimizer state and step; a pytree.
 
-    Subclass it as a frozen dataclass with `bv.tree_util.register_dataclass` for more fields; fields with the
-    metadata `static=True` are part of the structure.
+    Subclass it as a frozen dataclass with `bv.tree_util.register_dataclass` for more fields; fields
+    with the metadata `static=True` are part of the structure.
 
     >>> import bevel as bv, bevel.numpy as bnp
     >>> from bevel import nn, optim
-    >>> s = nn.TrainState.create(apply_fn=lambda p, x: p["w"] * x, params={"w": bnp.ones(())}, tx=optim.sgd(0.5))
+    >>> params = {"w": bnp.ones(())}
+    >>> s = nn.TrainState.create(apply_fn=lambda p, x: p["w"] * x, params=params, tx=optim.sgd(0.5))
     >>> s = s.apply_gradients(grads={"w": bnp.ones(())})
     >>> s.params, int(s.step)
     ({'w': Array(0.5, dtype=float32)}, 1)
@@ -33,7 +34,9 @@ class TrainState:
     tx: Any = dataclasses.field(default=None, metadata={"static": True})
 
     @classmethod
-    def create(cls, *, apply_fn: Callable[..., Any] | None = None, params: Any, tx: Any, **kwargs: Any) -> TrainState:
+    def create(
+        cls, *, apply_fn: Callable[..., Any] | None = None, params: Any, tx: Any, **kwargs: Any
+    ) -> TrainState:
         """The state before the first step.
 
         Args:
@@ -43,7 +46,9 @@ class TrainState:
             kwargs: fields of a subclass.
         """
         step = bnp.zeros((), dtypes.int32)
-        return cls(step=step, apply_fn=apply_fn, params=params, tx=tx, opt_state=tx.init(params), **kwargs)
+        return cls(
+            step=step, apply_fn=apply_fn, params=params, tx=tx, opt_state=tx.init(params), **kwargs
+        )
 
     def apply_gradients(self, *, grads: Any, **kwargs: Any) -> TrainState:
         """The state after one step with these gradients; `kwargs` replace other fields."""

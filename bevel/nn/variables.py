@@ -1,7 +1,8 @@
 """`Variable` and its kinds: the cells of a module, told apart by class.
 
-The class says what a cell is for: `grad` differentiates in `Param`, `BatchNorm` keeps `BatchStat`, a random
-stream keeps `RngKey` and `RngCount`. Filters (`nn.state(model, nn.Param)`) choose by it; subclass
+The class says what a cell is for: `grad` differentiates in `Param`, `BatchNorm` keeps `BatchStat`,
+a random stream keeps `RngKey` and `RngCount`. Filters (`nn.state(model, nn.Param)`) choose by it;
+subclass
 `Variable` for a kind of your own.
 """
 
@@ -17,14 +18,17 @@ from bevel.nn import epoch
 class Variable(Ref):
     """A mutable array in a module.
 
-    `v.value` or `v[...]` reads it, `v.value = x` replaces it, `v[...] = x`, `v[i] = x`, `v += x` write into it.
-    Arithmetic and attributes are those of its array. An array that is stored in a module directly, not
-    in a variable, is a constant of the traced program: put what changes, is trained or is saved here.
+    `v.value` or `v[...]` reads it, `v.value = x` replaces it, `v[...] = x`, `v[i] = x`, `v += x`
+    write into it. Arithmetic and attributes are those of its array. An array that is stored in a
+    module directly, not
+    in a variable, is a constant of the traced program: put what changes, is trained or is saved
+    here.
 
     Args:
-        value: an array or what one is made from; also a hashable Python object (`None` for "not yet").
-        metadata: anything to remember with it, as keywords: `nn.Param(x, sharding=("data", None))`, read
-            as `v.sharding` or `v.get_metadata("sharding")`.
+        value: an array or what one is made from; also a hashable Python object (`None` for "not
+            yet").
+        metadata: anything to remember with it, as keywords: `nn.Param(x, sharding=("data",
+            None))`, read as `v.sharding` or `v.get_metadata("sharding")`.
 
     >>> from bevel import nn
     >>> count = nn.Variable(0, unit="steps")
@@ -91,12 +95,18 @@ class Variable(Ref):
     def summary(self) -> str:
         """One line: kind, shape and dtype."""
         content = self._read()
-        shown = f"{content.dtype}{list(content.shape)}" if isinstance(content, Handle) else repr(content)
+        shown = (
+            f"{content.dtype}{list(content.shape)}"
+            if isinstance(content, Handle)
+            else repr(content)
+        )
         return f"{type(self).__name__}({shown})"
 
 
 class Param(Variable):
-    """A parameter: what `bv.grad` of a function of a module differentiates in, and optimizers change."""
+    """A parameter: what `bv.grad` of a function of a module differentiates in, and optimizers
+    change.
+    """
 
     __slots__ = ()
     differentiable = True

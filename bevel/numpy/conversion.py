@@ -141,7 +141,7 @@ def _unreadable(handle: Handle) -> str | None:
             f"Traced<{spec(handle)}>{made}; its value is known only when the program runs: "
             'use bv.debug.print("{x}", x=x)'
         )
-    if type(value) is not np.ndarray and value.is_deleted():
+    if type(value) is not np.ndarray and value.raw.is_deleted():
         return f"Array<{spec(handle)}, deleted: its buffer was donated>"
     return None
 

@@ -18,7 +18,8 @@ from bevel.core.errors import ShapeError
 from bevel.core.handle import logical_shape, wrap
 from bevel.numpy.arguments import axes_of, axis_of, cast, inexact, integer, number
 from bevel.numpy.convert import enter
-from bevel.numpy.manipulation import moveaxis, roll
+from bevel.numpy.manipulation import moveaxis
+from bevel.numpy.turning import roll
 
 Axes = Sequence[int] | None
 Sizes = Sequence[int] | None

@@ -16,7 +16,7 @@ from bevel.numpy.arguments import integer, number, size_of
 from bevel.numpy.convert import broadcast_value, enter
 from bevel.numpy.creation import arange, linspace
 from bevel.numpy.elementwise import const
-from bevel.numpy.manipulation import concatenate
+from bevel.numpy.joining import (concatenate)
 from bevel.numpy.selection import nonzero
 
 Shape = tuple[int, ...]

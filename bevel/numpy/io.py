@@ -16,7 +16,7 @@ from bevel.core.interpreter import Tracer
 from bevel.numpy.arguments import contents
 from bevel.numpy.convert import enter
 
-# NumPy writes extension dtypes as raw bytes and forgets which they were; their names go beside them.
+# NumPy writes extension dtypes as raw bytes and forgets which they were; their names go beside.
 _SUFFIX = ".bevel_dtype"
 
 

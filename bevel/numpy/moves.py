@@ -15,6 +15,7 @@ Shape = tuple[int, ...]
 
 
 def reshape_to(x: Handle, shape: Shape) -> Any:
+    """The same elements in another shape of the same size."""
     if type(x._tag) is KeyTag:
         shape = (*shape, KeyTag.words)
     if x._v.shape == shape:
@@ -23,6 +24,7 @@ def reshape_to(x: Handle, shape: Shape) -> Any:
 
 
 def permute(x: Handle, order: Shape) -> Any:
+    """Axis i of the result is axis `order[i]`."""
     if order == tuple(range(len(order))):
         return x
     if type(x._tag) is KeyTag:
@@ -38,6 +40,7 @@ def spread(x: Handle, shape: Shape, dims: Shape) -> Any:
 
 
 def cut(x: Handle, start: Shape, limit: Shape, strides: Shape | None = None) -> Any:
+    """The elements from `start` up to `limit` along every axis, in steps of `strides`."""
     if type(x._tag) is KeyTag:
         start, limit = (*start, 0), (*limit, KeyTag.words)
         strides = None if strides is None else (*strides, 1)
@@ -60,4 +63,5 @@ def join(values: list[Any], tag: Any, axis: int) -> Any:
 
 
 def reverse(x: Handle, axes: Shape) -> Any:
+    """The elements in reverse order along axes."""
     return wrap(rev(x._v, axes=axes), fresh_tag(x._tag)) if axes else x

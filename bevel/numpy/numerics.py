@@ -234,7 +234,8 @@ def angle(z: Any, deg: bool = False) -> Any:
     if dtypes.is_complex(v.dtype):
         out = ops.atan2(ops.imag(v), ops.real(v))
     else:
-        out = ops.select(ops.lt(v, const(v, 0)), const(v, math.pi), ops.select(ops.ne(v, v), v, const(v, 0)))
+        out = ops.select(sign_bit(v), const(v, math.pi), const(v, 0))
+        out = ops.select(ops.ne(v, v), v, out)
     return wrap(ops.mul(out, const(out, 180 / math.pi)) if deg else out, tag)
 
 

@@ -14,7 +14,8 @@ from bevel.numpy import reductions
 from bevel.numpy.arguments import cast, inexact, integer, number
 from bevel.numpy.convert import astype, enter
 from bevel.numpy.functional import apply_along_axis
-from bevel.numpy.manipulation import broadcast_to, concatenate, expand_dims, moveaxis
+from bevel.numpy.joining import concatenate
+from bevel.numpy.manipulation import broadcast_to, expand_dims, moveaxis
 from bevel.numpy.moves import cut_axis
 from bevel.numpy.numerics import floor, round
 from bevel.numpy.products import tensordot

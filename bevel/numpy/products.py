@@ -38,6 +38,7 @@ def precision_of(precision: Any) -> Any:
 
 
 def preferred_of(preferred_element_type: Any) -> np.dtype | None:
+    """The dtype to accumulate in, if one is given."""
     return None if preferred_element_type is None else as_dtype(preferred_element_type)
 
 
@@ -116,7 +117,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
 
 
 def _matmul_stacked(x: Any, y: Any, precision: Any, preferred: Any) -> Any:
-    """Matrix product with stacks on both sides; an axis of size 1 is dropped rather than repeated."""
+    """Matrix product of two stacks; an axis of size 1 is dropped rather than repeated."""
     lead_x, lead_y = tuple(x.shape[:-2]), tuple(y.shape[:-2])
     try:
         lead = np.broadcast_shapes(lead_x, lead_y)
@@ -173,6 +174,7 @@ def multiply_values(name: str, a: Any, b: Any) -> Any:
 
 
 def conjugate(x: Any) -> Any:
+    """The complex conjugate of a value; real ones as they are."""
     return ops.conj(x) if np.dtype(x.dtype).kind == "c" else x
 
 

@@ -52,7 +52,7 @@ def reduce_value(op: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
 
 
 def _accumulated(name, op, join, unit, a, axis, dtype, out, keepdims, initial, where, promote):
-    """sum and prod."""
+    """Both `sum` and `prod`."""
     no_out(name, out)
     x = number(name, a)
     if dtype is None:
@@ -123,7 +123,7 @@ def highest(dtype: np.dtype) -> Any:
 
 
 def _extreme(name, op, bool_op, join, edge, a, axis, out, keepdims, initial, where):
-    """max and min."""
+    """Both `max` and `min`."""
     no_out(name, out)
     x = number(name, a)
     axes = axes_of(name, axis, len(x.shape))

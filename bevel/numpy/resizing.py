@@ -14,13 +14,8 @@ from bevel.core.handle import Handle, logical_shape, wrap
 from bevel.core.interpreter import is_concrete
 from bevel.numpy.arguments import axis_of, contents, number, size_of
 from bevel.numpy.convert import astype, broadcast_value, enter
-from bevel.numpy.manipulation import (
-    atleast_1d,
-    broadcast_to,
-    concatenate,
-    moveaxis,
-    ravel,
-)
+from bevel.numpy.joining import concatenate
+from bevel.numpy.manipulation import atleast_1d, broadcast_to, moveaxis, ravel
 from bevel.numpy.moves import cut_axis, reshape_to, spread
 from bevel.numpy.selection import (
     SIZE_DEPENDS,

@@ -33,14 +33,8 @@ from bevel.numpy.convert import (
     enter,
     promote,
 )
-from bevel.numpy.manipulation import (
-    atleast_1d,
-    broadcast_shapes,
-    broadcast_to,
-    concatenate,
-    moveaxis,
-    ravel,
-)
+from bevel.numpy.joining import concatenate
+from bevel.numpy.manipulation import atleast_1d, broadcast_shapes, broadcast_to, moveaxis, ravel
 from bevel.numpy.moves import cut_axis, reshape_to, spread
 
 # -- by condition --------------------------------------------------------------------------------
@@ -275,6 +269,7 @@ def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
 
 
 def require_integer(name: str, index: Any) -> None:
+    """Raise TypeError unless indices are integers."""
     if not dtypes.is_integer(np.dtype(index.dtype)):
         raise TypeError(
             f"{name}: indices must be integers, got {np.dtype(index.dtype).name}; "
@@ -297,7 +292,7 @@ TAKE_MODES = (None, "raise", "fill", "clip", "wrap", "promise_in_bounds")
 def resolve_indices(
     name: str, indices: Any, n: int, axis: int, mode: str | None
 ) -> tuple[Any, str]:
-    """Non-negative int32 indices for a gather or scatter along an axis of size `n`, and its mode."""
+    """Non-negative int32 indices for a gather or scatter along an axis of size `n`, and mode."""
     if mode not in TAKE_MODES:
         raise ValueError(
             f"{name}: mode must be one of {', '.join(map(repr, TAKE_MODES[1:]))}, got {mode!r}"

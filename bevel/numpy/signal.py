@@ -1,4 +1,4 @@
-"""Differences, integrals, interpolation and convolution of sampled functions, and window functions."""
+"""Differences, integrals, interpolation and convolution of sampled functions; windows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from bevel.numpy import reductions
 from bevel.numpy.arguments import axes_of, axis_of, cast, inexact, integer, number
 from bevel.numpy.convert import enter, promote
 from bevel.numpy.elementwise import absolute, mod
+from bevel.numpy.joining import concatenate
 from bevel.numpy.logic import not_equal
-from bevel.numpy.manipulation import broadcast_to, concatenate, ravel, reshape
+from bevel.numpy.manipulation import broadcast_to, ravel, reshape
 from bevel.numpy.moves import cut_axis
 from bevel.numpy.numerics import clip
 from bevel.numpy.products import conjugate, precision_of, preferred_of

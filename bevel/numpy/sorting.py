@@ -16,7 +16,7 @@ from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
 from bevel.numpy.arguments import axis_of, cast, contents, integer, known, number
 from bevel.numpy.convert import broadcast_values, promote
-from bevel.numpy.manipulation import stack
+from bevel.numpy.joining import stack
 from bevel.numpy.selection import require_integer, take, take_value
 
 KINDS = (None, "quicksort", "mergesort", "heapsort", "stable")

@@ -22,12 +22,8 @@ from bevel.numpy.arguments import (
     no_out,
     number,
 )
-from bevel.numpy.manipulation import (
-    broadcast_to,
-    concatenate,
-    moveaxis,
-    reshape,
-)
+from bevel.numpy.joining import concatenate
+from bevel.numpy.manipulation import broadcast_to, moveaxis, reshape
 from bevel.numpy.nan_reductions import is_nan
 from bevel.numpy.numerics import ceil, clip, floor
 from bevel.numpy.products import matmul

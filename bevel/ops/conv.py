@@ -60,7 +60,9 @@ def _abstract(
     shape = [0] * x.ndim
     shape[out[0]] = x.shape[lhs[0]] // batch_group_count
     shape[out[1]] = k.shape[rhs[0]]
-    for i, (stride, (lo, hi), ld, rd) in enumerate(zip(strides, padding, lhs_dilation, rhs_dilation, strict=True), 2):
+    for i, (stride, (lo, hi), ld, rd) in enumerate(
+        zip(strides, padding, lhs_dilation, rhs_dilation, strict=True), 2
+    ):
         room = lo + hi + dilated(x.shape[lhs[i]], ld)
         reach = dilated(k.shape[rhs[i]], rd)
         if room < 0 or reach == 0:
@@ -81,14 +83,22 @@ def _check(x, k, dims, strides, padding, lhs_dilation, rhs_dilation) -> None:
         )
     n = x.ndim - 2
     if x.ndim != k.ndim or n < 0:
-        raise TypeError(f"{name}: the input is {x} and the kernel {k}: both need the same number of axes, at least 2")
+        raise TypeError(
+            f"{name}: the input is {x} and the kernel {k}: both need the same number of axes, at least 2"
+        )
     for spec, of in zip(dims, ("input", "kernel", "result"), strict=True):
         if sorted(spec) != list(range(x.ndim)):
-            raise ValueError(f"{name}: {spec} must name each axis of the {of}, 0 to {x.ndim - 1}, exactly once")
-    fields = dict(strides=strides, padding=padding, lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation)
+            raise ValueError(
+                f"{name}: {spec} must name each axis of the {of}, 0 to {x.ndim - 1}, exactly once"
+            )
+    fields = dict(
+        strides=strides, padding=padding, lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation
+    )
     for field, values in fields.items():
         if len(values) != n:
-            raise ValueError(f"{name}: {field}={values} needs one entry for each of the {n} space axes of {x}")
+            raise ValueError(
+                f"{name}: {field}={values} needs one entry for each of the {n} space axes of {x}"
+            )
         if field != "padding" and any(v < 1 for v in values):
             raise ValueError(f"{name}: {field}={values} must be at least 1 along every axis")
 
@@ -125,7 +135,9 @@ def _windows(x: np.ndarray, reach: Axes, out: Axes, strides, rhs_dilation) -> np
     steps = x.strides
     moving = [s * t for s, t in zip(steps[2:], strides, strict=True)]
     inside = [s * d for s, d in zip(steps[2:], rhs_dilation, strict=True)]
-    return np.lib.stride_tricks.as_strided(x, (n, *out, c, *reach), (steps[0], *moving, steps[1], *inside))
+    return np.lib.stride_tricks.as_strided(
+        x, (n, *out, c, *reach), (steps[0], *moving, steps[1], *inside)
+    )
 
 
 def _reference(
@@ -146,13 +158,20 @@ def _reference(
     compute = compute_dtype(x.dtype, out_dtype)
     x = x.astype(compute, copy=False).transpose(dims.lhs_spec)
     k = k.astype(compute, copy=False).transpose(dims.rhs_spec)
-    config = ((0, 0, 0), (0, 0, 0), *[(lo, hi, d - 1) for (lo, hi), d in zip(padding, lhs_dilation, strict=True)])
+    config = (
+        (0, 0, 0),
+        (0, 0, 0),
+        *[(lo, hi, d - 1) for (lo, hi), d in zip(padding, lhs_dilation, strict=True)],
+    )
     if any(c != (0, 0, 0) for c in config):
         x = pad.reference(x, np.zeros((), compute), config=config)
     kernel = k.shape[2:]
-    space = tuple([
-        max(0, (n - dilated(m, d)) // s + 1) for n, m, d, s in zip(x.shape[2:], kernel, rhs_dilation, strides, strict=True)
-    ])
+    space = tuple(
+        [
+            max(0, (n - dilated(m, d)) // s + 1)
+            for n, m, d, s in zip(x.shape[2:], kernel, rhs_dilation, strides, strict=True)
+        ]
+    )
     groups, o, c = feature_group_count * batch_group_count, k.shape[0], k.shape[1]
     n = x.shape[0] // batch_group_count
     out = np.zeros((n, *space, o), compute)
@@ -227,7 +246,9 @@ def _fold(x, source: int, target: int):
     """Merge axis `source` into another, in front of it; `target` is the other's place once `source` is gone."""
     x = moveaxis(x, source, target)
     shape = x.shape
-    return reshape(x, shape=(*shape[:target], shape[target] * shape[target + 1], *shape[target + 2 :]))
+    return reshape(
+        x, shape=(*shape[:target], shape[target] * shape[target + 1], *shape[target + 2 :])
+    )
 
 
 def _unfold(x, axis: int, first: int):
@@ -280,7 +301,12 @@ def _kernel_cotangent(ct, x, k, how, dims: ConvDims, groups: int, by_batch: bool
     for i, (n, m, p) in enumerate(spans):
         lo = how["padding"][i][0]
         reach = dilated(m, how["rhs_dilation"][i])
-        pads.append((lo, dilated(p, how["strides"][i]) - dilated(n, how["lhs_dilation"][i]) + reach - lo - 1))
+        pads.append(
+            (
+                lo,
+                dilated(p, how["strides"][i]) - dilated(n, how["lhs_dilation"][i]) + reach - lo - 1,
+            )
+        )
     found = conv_general_dilated(
         _as(x, ct.dtype),
         ct,
@@ -300,7 +326,18 @@ def _as(x, dtype):
     return x if x.dtype == dtype else convert(x, dtype=dtype)
 
 
-def _transpose(ct, x, k, *, dims, feature_group_count=1, batch_group_count=1, precision=None, preferred=None, **how):
+def _transpose(
+    ct,
+    x,
+    k,
+    *,
+    dims,
+    feature_group_count=1,
+    batch_group_count=1,
+    precision=None,
+    preferred=None,
+    **how,
+):
     rule, undefined, at = (_input_cotangent, x, 0) if is_undefined(x) else (_kernel_cotangent, k, 1)
     if 0 in ct.shape or 0 in x.shape or 0 in k.shape:
         found = zeros(undefined.aval)
@@ -318,7 +355,10 @@ def _batch(size, args, batched, **params):
     size, dims = int(size), params["dims"]
     lhs, rhs, out = dims
     if size == 0:
-        row = [Aval(tuple(a.shape[1:] if b else a.shape), a.dtype) for a, b in zip(args, batched, strict=True)]
+        row = [
+            Aval(tuple(a.shape[1:] if b else a.shape), a.dtype)
+            for a, b in zip(args, batched, strict=True)
+        ]
         aval = _abstract(*row, **params)
         return full((0, *aval.shape), 0, aval.dtype), True
     features, batches = params.pop("feature_group_count", 1), params.pop("batch_group_count", 1)

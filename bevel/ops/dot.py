@@ -43,7 +43,11 @@ def check_precision(name: str, precision) -> None:
 def xla_precision(precision):
     """The spelling that StableHLO has for a precision."""
     if isinstance(precision, tuple):
-        return None if precision == (None, None) else tuple([PRECISIONS[p] or "DEFAULT" for p in precision])
+        return (
+            None
+            if precision == (None, None)
+            else tuple([PRECISIONS[p] or "DEFAULT" for p in precision])
+        )
     return PRECISIONS[precision]
 
 
@@ -57,7 +61,9 @@ def _free(ndim: int, contract: Axes, batch: Axes) -> Axes:
 def _abstract(x, y, *, contract: Pair, batch: Pair = ((), ()), precision=None, preferred=None):
     check_precision("dot_general", precision)
     if x.dtype != y.dtype:
-        raise TypeError(f"dot_general: the operands are {x} and {y}: convert one to the other's dtype")
+        raise TypeError(
+            f"dot_general: the operands are {x} and {y}: convert one to the other's dtype"
+        )
     for axes, what in ((contract, "contracts"), (batch, "batches")):
         _check_pairs(x, y, axes, what)
     for a, side in ((x, 0), (y, 1)):
@@ -74,11 +80,15 @@ def _abstract(x, y, *, contract: Pair, batch: Pair = ((), ()), precision=None, p
 
 def _check_pairs(x, y, axes: Pair, what: str) -> None:
     if len(axes[0]) != len(axes[1]):
-        raise ValueError(f"dot_general: {what} {len(axes[0])} axes of {x} with {len(axes[1])} of {y}; the counts differ")
+        raise ValueError(
+            f"dot_general: {what} {len(axes[0])} axes of {x} with {len(axes[1])} of {y}; the counts differ"
+        )
     for i, j in zip(*axes, strict=True):
         for a, axis in ((x, i), (y, j)):
             if not 0 <= axis < a.ndim:
-                raise ValueError(f"dot_general: {what} axis {axis}, which {a} does not have: use 0..{a.ndim - 1}")
+                raise ValueError(
+                    f"dot_general: {what} axis {axis}, which {a} does not have: use 0..{a.ndim - 1}"
+                )
         if x.shape[i] != y.shape[j]:
             raise TypeError(
                 f"dot_general: {what} axis {i} of {x} (size {x.shape[i]}) with axis {j} of {y} "
@@ -92,7 +102,10 @@ def result_dtype(name: str, dtype: np.dtype, preferred) -> np.dtype:
     preferred = np.dtype(preferred)
     if dtypes.kind(preferred) in "fc" and dtypes.kind(dtype) in "iub":
         return preferred
-    if dtypes.kind(dtype) != dtypes.kind(preferred) and {dtypes.kind(dtype), dtypes.kind(preferred)} != {"i", "u"}:
+    if dtypes.kind(dtype) != dtypes.kind(preferred) and {
+        dtypes.kind(dtype),
+        dtypes.kind(preferred),
+    } != {"i", "u"}:
         raise TypeError(
             f"{name}: operands of {dtype.name} cannot give the preferred {preferred.name}: "
             "use a dtype of the same kind"

@@ -57,7 +57,9 @@ def _check_block(name: str, x, starts, sizes: Axes) -> None:
                 f"{name}: start {i} is {s}; all starts must be 0-d integers of one dtype: write start.astype('int32')"
             )
     if any(not 0 <= k <= n for k, n in zip(sizes, x.shape, strict=True)):
-        raise ValueError(f"{name}: a block of shape {tuple(sizes)} does not fit into {x}: each size must be 0..its axis")
+        raise ValueError(
+            f"{name}: a block of shape {tuple(sizes)} does not fit into {x}: each size must be 0..its axis"
+        )
 
 
 def _block(shape: Axes, starts, sizes: Axes) -> tuple[slice, ...]:
@@ -68,7 +70,10 @@ def _block(shape: Axes, starts, sizes: Axes) -> tuple[slice, ...]:
 
 def _index_vectors(size: int, starts, batched):
     """The starts of each row's block as one array of index vectors, `(size, len(starts))`."""
-    columns = [reshape(batch_broadcast(size, s, b), shape=(int(size), 1)) for s, b in zip(starts, batched, strict=True)]
+    columns = [
+        reshape(batch_broadcast(size, s, b), shape=(int(size), 1))
+        for s, b in zip(starts, batched, strict=True)
+    ]
     return concatenate(*columns, axis=1)
 
 
@@ -80,7 +85,9 @@ def _dynamic_slice_abstract(x, *starts, sizes):
 def _dynamic_slice_jvp(ctx, primals, tangents, *, sizes):
     x, *starts = primals
     t = tangents[0]
-    return dynamic_slice(x, *starts, sizes=sizes), None if t is None else dynamic_slice(t, *starts, sizes=sizes)
+    return dynamic_slice(x, *starts, sizes=sizes), None if t is None else dynamic_slice(
+        t, *starts, sizes=sizes
+    )
 
 
 def _dynamic_slice_transpose(ct, x, *starts, sizes):
@@ -168,7 +175,17 @@ dynamic_update_slice = Op(
 # -- gather --------------------------------------------------------------------------------------
 
 
-def _gather_abstract(x, indices, *, dims, sizes, mode, fill_value=None, unique_indices=False, indices_are_sorted=False):
+def _gather_abstract(
+    x,
+    indices,
+    *,
+    dims,
+    sizes,
+    mode,
+    fill_value=None,
+    unique_indices=False,
+    indices_are_sorted=False,
+):
     check_mode("gather", mode)
     check_dims("gather", x, indices, dims, indices.ndim - 1 + len(dims.offset_dims))
     check_sizes("gather", x, dims, sizes, empty=0 in indices.shape[:-1])
@@ -182,7 +199,9 @@ def _wide_indices(b, indices):
         return indices
     if dtype == dtypes.uint64:
         indices = b.minimum(indices, b.full(np.iinfo(np.int64).max, indices.aval))
-    return b.convert(indices, dtypes.int64 if dtype in (dtypes.uint32, dtypes.uint64) else dtypes.int32)
+    return b.convert(
+        indices, dtypes.int64 if dtype in (dtypes.uint32, dtypes.uint64) else dtypes.int32
+    )
 
 
 def _last_starts(b, indices, x_shape: Axes, dims, sizes: Axes):
@@ -192,7 +211,18 @@ def _last_starts(b, indices, x_shape: Axes, dims, sizes: Axes):
     return b.broadcast_in_dim(b.constant(limits), indices.aval.shape, (indices.aval.ndim - 1,))
 
 
-def _gather_lower(b, x, indices, *, dims, sizes, mode, fill_value=None, unique_indices=False, indices_are_sorted=False):
+def _gather_lower(
+    b,
+    x,
+    indices,
+    *,
+    dims,
+    sizes,
+    mode,
+    fill_value=None,
+    unique_indices=False,
+    indices_are_sorted=False,
+):
     out = b.out
     if out.size == 0:
         return b.full(0, out)
@@ -222,7 +252,9 @@ def _gather_transpose(ct, x, indices, *, dims, sizes, fill_value=None, **how):
     return scatter_add(zeros(x.aval), indices, ct, dims=ScatterDims(*dims), **how), None
 
 
-def _gather_batch(size, args, batched, *, dims, sizes, unique_indices=False, indices_are_sorted=False, **how):
+def _gather_batch(
+    size, args, batched, *, dims, sizes, unique_indices=False, indices_are_sorted=False, **how
+):
     x, indices = args
     offset, collapsed, start_map, x_batch, i_batch = dims
     offset = _shift(offset)
@@ -238,7 +270,15 @@ def _gather_batch(size, args, batched, *, dims, sizes, unique_indices=False, ind
         unique_indices = False
     dims = GatherDims(offset, collapsed, start_map, x_batch, i_batch)
     in_order = indices_are_sorted and not batched[1]
-    return gather(x, indices, dims=dims, sizes=sizes, unique_indices=unique_indices, indices_are_sorted=in_order, **how), True
+    return gather(
+        x,
+        indices,
+        dims=dims,
+        sizes=sizes,
+        unique_indices=unique_indices,
+        indices_are_sorted=in_order,
+        **how,
+    ), True
 
 
 gather = Op(
@@ -246,7 +286,10 @@ gather = Op(
     abstract=_gather_abstract,
     reference=gather_reference,
     lower=_gather_lower,
-    jvp=(lambda ctx, t, x, indices, **params: gather(t, indices, **{**params, "fill_value": 0}), None),
+    jvp=(
+        lambda ctx, t, x, indices, **params: gather(t, indices, **{**params, "fill_value": 0}),
+        None,
+    ),
     transpose=_gather_transpose,
     batch=_gather_batch,
 )
@@ -261,12 +304,27 @@ def _back(values, indices, updates_shape: Axes, dims: ScatterDims, **how):
     return gather(values, indices, dims=GatherDims(*dims), sizes=sizes, fill_value=0, **how)
 
 
-def _scatter_abstract(name: str, allowed, x, indices, updates, *, dims, mode, unique_indices=False, indices_are_sorted=False):
+def _scatter_abstract(
+    name: str,
+    allowed,
+    x,
+    indices,
+    updates,
+    *,
+    dims,
+    mode,
+    unique_indices=False,
+    indices_are_sorted=False,
+):
     check_mode(name, mode)
     if x.dtype not in allowed:
-        raise TypeError(f"{name}: the operand is {x}; its dtype must be one of {', '.join(d.name for d in allowed)}")
+        raise TypeError(
+            f"{name}: the operand is {x}; its dtype must be one of {', '.join(d.name for d in allowed)}"
+        )
     if updates.dtype != x.dtype:
-        raise TypeError(f"{name}: the updates are {updates} and the operand {x}: write updates.astype({x.dtype.name!r})")
+        raise TypeError(
+            f"{name}: the updates are {updates} and the operand {x}: write updates.astype({x.dtype.name!r})"
+        )
     check_dims(name, x, indices, dims, updates.ndim)
     sizes = window_sizes(x.shape, updates.shape, dims)
     check_sizes(name, x, dims, sizes, empty=True)
@@ -279,7 +337,9 @@ def _scatter_abstract(name: str, allowed, x, indices, updates, *, dims, mode, un
     return x
 
 
-def _scatter_lower(kind: str, b, x, indices, updates, *, dims, mode, unique_indices=False, indices_are_sorted=False):
+def _scatter_lower(
+    kind: str, b, x, indices, updates, *, dims, mode, unique_indices=False, indices_are_sorted=False
+):
     if updates.aval.size == 0:
         return x
     if not dims.scatter_dims_to_operand_dims:
@@ -288,11 +348,15 @@ def _scatter_lower(kind: str, b, x, indices, updates, *, dims, mode, unique_indi
         dims = ScatterDims(window, (0, *_shift(inserted)), (0,), _shift(x_batch), i_batch)
         zero = b.full(0, Aval((*indices.aval.shape[:-1], 1), dtypes.int32))
         longer = b.reshape(x, (1, *x.aval.shape))
-        out = _scatter_lower(kind, b, longer, zero, updates, dims=dims, mode=mode, unique_indices=unique_indices)
+        out = _scatter_lower(
+            kind, b, longer, zero, updates, dims=dims, mode=mode, unique_indices=unique_indices
+        )
         return b.reshape(out, x.aval.shape)
     indices = _wide_indices(b, indices)
     if mode == "clip":
-        limits = _last_starts(b, indices, x.aval.shape, dims, window_sizes(x.aval.shape, updates.aval.shape, dims))
+        limits = _last_starts(
+            b, indices, x.aval.shape, dims, window_sizes(x.aval.shape, updates.aval.shape, dims)
+        )
         indices = b.clamp(b.full(0, indices.aval), indices, limits)
 
     def write(x, updates):
@@ -318,9 +382,17 @@ def _scatter_lower(kind: str, b, x, indices, updates, *, dims, mode, unique_indi
 
 
 def _batch_scatter(op: Op, size, args, batched, *, dims, indices_are_sorted=False, **how):
-    x, updates = batch_broadcast(size, args[0], batched[0]), batch_broadcast(size, args[2], batched[2])
+    x, updates = (
+        batch_broadcast(size, args[0], batched[0]),
+        batch_broadcast(size, args[2], batched[2]),
+    )
     window, inserted, to_operand, x_batch, i_batch = dims
-    window, inserted, to_operand, x_batch = _shift(window), _shift(inserted), _shift(to_operand), _shift(x_batch)
+    window, inserted, to_operand, x_batch = (
+        _shift(window),
+        _shift(inserted),
+        _shift(to_operand),
+        _shift(x_batch),
+    )
     if batched[1]:
         x_batch, i_batch = (0, *x_batch), (0, *_shift(i_batch))
     else:
@@ -338,7 +410,9 @@ def _scatter_op(name: str, kind: str, jvp, transpose, allowed=dtypes.ALL) -> Op:
         lower=functools.partial(_scatter_lower, kind),
         jvp=jvp,
         transpose=transpose,
-        batch=lambda size, args, batched, **params: _batch_scatter(op, size, args, batched, **params),
+        batch=lambda size, args, batched, **params: _batch_scatter(
+            op, size, args, batched, **params
+        ),
     )
     return op
 
@@ -352,7 +426,9 @@ def _winners(x_shape: Axes, indices, updates_shape: Axes, dims: ScatterDims, **h
     batch = tuple([updates_shape[i] for i in places])
     numbers = iota(shape=(math.prod(batch),), dtype=dtypes.uint32, axis=0)
     numbers = add(numbers, full_like(numbers, 1))
-    ids = broadcast_in_dim(reshape(numbers, shape=batch), shape=tuple(updates_shape), dims=tuple(places))
+    ids = broadcast_in_dim(
+        reshape(numbers, shape=batch), shape=tuple(updates_shape), dims=tuple(places)
+    )
     written = scatter(zeros(Aval(tuple(x_shape), dtypes.uint32)), indices, ids, dims=dims, **how)
     won = eq(ids, _back(written, indices, updates_shape, dims, **how))
     return eq(written, zeros_like(written)), won
@@ -384,7 +460,9 @@ def _scatter_transpose(ct, x, indices, updates, *, dims, **how):
     return ct_x, None, ct_updates
 
 
-scatter = _scatter_op("scatter", "set", _scatter_jvp, _scatter_transpose, dtypes.ALL + dtypes.FLOAT8)
+scatter = _scatter_op(
+    "scatter", "set", _scatter_jvp, _scatter_transpose, dtypes.ALL + dtypes.FLOAT8
+)
 
 
 def _scatter_add_jvp(ctx, primals, tangents, **params):
@@ -420,7 +498,9 @@ def _product_of_others(x, indices, updates, *, dims, **how):
     vanishing = select(zero, updates, nothing)
     others = sub(back(scatter_add(zeros_like(x), indices, vanishing, dims=dims, **how)), vanishing)
     one = convert(zero, dtype=dtypes.int32)
-    count = sub(back(scatter_add(zeros(Aval(x.shape, dtypes.int32)), indices, one, dims=dims, **how)), one)
+    count = sub(
+        back(scatter_add(zeros(Aval(x.shape, dtypes.int32)), indices, one, dims=dims, **how)), one
+    )
     some = select(eq(count, full_like(count, 1)), mul(rest, others), nothing)
     return select(eq(count, zeros_like(count)), rest, some)
 
@@ -442,7 +522,11 @@ def _scatter_mul_transpose(ct, x, indices, updates, *, dims, **how):
 scatter_mul = _scatter_op(
     "scatter_mul",
     "mul",
-    (lambda ctx, t, x, indices, updates, **params: scatter_mul(t, indices, updates, **params), None, _scatter_mul_jvp_updates),
+    (
+        lambda ctx, t, x, indices, updates, **params: scatter_mul(t, indices, updates, **params),
+        None,
+        _scatter_mul_jvp_updates,
+    ),
     _scatter_mul_transpose,
 )
 
@@ -456,7 +540,9 @@ def _extremal_jvp(op: Op, ctx, primals, tangents, *, dims, **how):
         return out, None
     kept = eq(x, out)
     won = eq(updates, _back(out, indices, updates.shape, dims, **how))
-    ties = scatter_add(convert(kept, dtype=x.dtype), indices, convert(won, dtype=x.dtype), dims=dims, **how)
+    ties = scatter_add(
+        convert(kept, dtype=x.dtype), indices, convert(won, dtype=x.dtype), dims=dims, **how
+    )
     ties = select(eq(ties, zeros_like(ties)), full_like(ties, 1), ties)
     tangent = zeros_like(x) if tx is None else select(kept, tx, zeros_like(tx))
     if tu is not None:
@@ -468,7 +554,9 @@ def _extremal(name: str, kind: str) -> Op:
     op = _scatter_op(
         name,
         kind,
-        lambda ctx, primals, tangents, **params: _extremal_jvp(op, ctx, primals, tangents, **params),
+        lambda ctx, primals, tangents, **params: _extremal_jvp(
+            op, ctx, primals, tangents, **params
+        ),
         Unsupported(f"{name} is not linear"),
         dtypes.BOOL + dtypes.INT + dtypes.FLOAT,
     )

@@ -73,9 +73,13 @@ def result_shape(batch: Axes, dims: GatherDims, sizes: Axes) -> Axes:
 # -- checks --------------------------------------------------------------------------------------
 
 
-def _check_axes(name: str, field: str, axes: Axes, ndim: int, of: str, ordered: bool = True) -> None:
+def _check_axes(
+    name: str, field: str, axes: Axes, ndim: int, of: str, ordered: bool = True
+) -> None:
     if len(set(axes)) != len(axes) or any(not 0 <= a < ndim for a in axes):
-        raise ValueError(f"{name}: {field}={axes} must be different axes in 0..{ndim - 1} of the {of}")
+        raise ValueError(
+            f"{name}: {field}={axes} must be different axes in 0..{ndim - 1} of the {of}"
+        )
     if ordered and list(axes) != sorted(axes):
         raise ValueError(f"{name}: {field}={axes} must be in ascending order")
 
@@ -83,15 +87,26 @@ def _check_axes(name: str, field: str, axes: Axes, ndim: int, of: str, ordered: 
 def check_dims(name: str, x: Aval, indices: Aval, dims: Any, result_ndim: int) -> None:
     """Raise for dimension numbers that do not fit the operand and the indices."""
     if not dtypes.is_integer(indices.dtype):
-        raise TypeError(f"{name}: the indices are {indices}; they must be integers: write indices.astype('int32')")
+        raise TypeError(
+            f"{name}: the indices are {indices}; they must be integers: write indices.astype('int32')"
+        )
     if indices.ndim < 1:
-        raise ValueError(f"{name}: the indices are 0-d; their last axis holds index vectors: reshape them to (1,)")
+        raise ValueError(
+            f"{name}: the indices are 0-d; their last axis holds index vectors: reshape them to (1,)"
+        )
     fields = dims._fields
     _check_axes(name, fields[0], dims[0], result_ndim, "result" if name == "gather" else "updates")
     _check_axes(name, fields[1], dims[1], x.ndim, f"operand {x}")
     _check_axes(name, fields[2], dims[2], x.ndim, f"operand {x}", ordered=False)
     _check_axes(name, fields[3], dims[3], x.ndim, f"operand {x}")
-    _check_axes(name, fields[4], dims[4], indices.ndim - 1, f"batch axes of the indices {indices}", ordered=False)
+    _check_axes(
+        name,
+        fields[4],
+        dims[4],
+        indices.ndim - 1,
+        f"batch axes of the indices {indices}",
+        ordered=False,
+    )
     if set(dims[3]) & {*dims[1], *dims[2]}:
         raise ValueError(
             f"{name}: {fields[3]}={dims[3]} must share no axis with {fields[1]}={dims[1]} and {fields[2]}={dims[2]}"
@@ -117,17 +132,25 @@ def check_dims(name: str, x: Aval, indices: Aval, dims: Any, result_ndim: int) -
 def check_sizes(name: str, x: Aval, dims: Any, sizes: Axes, empty: bool) -> None:
     """Raise for windows that do not fit into the operand; with `empty`, dropped axes may have size 0."""
     if len(sizes) != x.ndim:
-        raise ValueError(f"{name}: sizes={sizes} needs one window size for each of the {x.ndim} axes of {x}")
+        raise ValueError(
+            f"{name}: sizes={sizes} needs one window size for each of the {x.ndim} axes of {x}"
+        )
     for axis, (s, n) in enumerate(zip(sizes, x.shape, strict=True)):
         if (axis in dims[1] and s != 1) or (axis in dims[3] and s > 1):
-            raise ValueError(f"{name}: axis {axis} of {x} is dropped from windows, so its size must be 1, not {s}")
+            raise ValueError(
+                f"{name}: axis {axis} of {x} is dropped from windows, so its size must be 1, not {s}"
+            )
         if not 0 <= s <= n and not (empty and axis in dims[1]):
-            raise ValueError(f"{name}: the window size {s} along axis {axis} does not fit into {x}: use 0..{n}")
+            raise ValueError(
+                f"{name}: the window size {s} along axis {axis} does not fit into {x}: use 0..{n}"
+            )
 
 
 def check_mode(name: str, mode: str) -> None:
     if mode not in MODES:
-        raise ValueError(f"{name}: mode {mode!r} is not known; it is one of {', '.join(map(repr, MODES))}")
+        raise ValueError(
+            f"{name}: mode {mode!r} is not known; it is one of {', '.join(map(repr, MODES))}"
+        )
 
 
 # -- NumPy ---------------------------------------------------------------------------------------
@@ -165,10 +188,20 @@ class _Plan:
         self.from_batch = _inverse(self.to_batch)
         # Windows of one element along adjacent axes are rows of a reshaped operand, which `take` copies.
         first, k = (self.axes[0] if self.axes else 0), len(self.axes)
-        self.takes = k > 0 and self.axes == tuple(range(first, first + k)) and all(sizes[d] == 1 for d in self.axes)
+        self.takes = (
+            k > 0
+            and self.axes == tuple(range(first, first + k))
+            and all(sizes[d] == 1 for d in self.axes)
+        )
         self.rows = (*sizes[:first], math.prod(shape[first : first + k]), *sizes[first + k :])
-        whole = all(d in self.axes or s == n for d, (s, n) in enumerate(zip(sizes, shape, strict=True)))
-        self.cut = None if whole else tuple([slice(None if d in self.axes else s) for d, s in enumerate(sizes)])
+        whole = all(
+            d in self.axes or s == n for d, (s, n) in enumerate(zip(sizes, shape, strict=True))
+        )
+        self.cut = (
+            None
+            if whole
+            else tuple([slice(None if d in self.axes else s) for d, s in enumerate(sizes)])
+        )
         self.row_order = self._row_order(len(batch), first)
         self.steps = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
         small = math.prod([sizes[d] for d in self.windows]) <= 1024
@@ -207,7 +240,9 @@ def _scatter_plan(shape: Axes, updates: Axes, batch: Axes, dims: ScatterDims) ->
     return _Plan(shape, batch, GatherDims(*dims), window_sizes(shape, updates, dims))
 
 
-def _starts(indices: np.ndarray, dims: Any, plan: _Plan, check: bool) -> tuple[list, np.ndarray | None]:
+def _starts(
+    indices: np.ndarray, dims: Any, plan: _Plan, check: bool
+) -> tuple[list, np.ndarray | None]:
     """Start of every window along each of `plan.axes`, moved into bounds, and whether it was there already.
 
     The starts broadcast over the batch. The second is None without `check`, or if all were in bounds.
@@ -256,13 +291,28 @@ def _take(x: np.ndarray, rows: np.ndarray, plan: _Plan, mode: str) -> np.ndarray
     return out if out.shape == plan.out_shape else out.reshape(plan.out_shape)
 
 
-def gather_reference(x, indices, *, dims, sizes, mode, fill_value=None, unique_indices=False, indices_are_sorted=False):
+def gather_reference(
+    x,
+    indices,
+    *,
+    dims,
+    sizes,
+    mode,
+    fill_value=None,
+    unique_indices=False,
+    indices_are_sorted=False,
+):
     """The meaning of gather, in NumPy."""
     batch = indices.shape[:-1]
     plan = _plan(x.shape, batch, dims, sizes)
     if 0 in plan.out_shape:
         return np.empty(plan.out_shape, x.dtype)
-    if mode != "fill" and plan.takes and len(plan.axes) == len(dims[2]) == 1 and indices.dtype != np.uint64:
+    if (
+        mode != "fill"
+        and plan.takes
+        and len(plan.axes) == len(dims[2]) == 1
+        and indices.dtype != np.uint64
+    ):
         return _take(x, indices[..., 0], plan, "clip")
     starts, inside = _starts(indices, dims, plan, mode == "fill")
     if plan.takes:
@@ -294,7 +344,9 @@ def fill_number(dtype: np.dtype, fill_value) -> np.ndarray:
 _AT = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
 
 
-def scatter_reference(how: str, x, indices, updates, *, dims, mode, unique_indices=False, indices_are_sorted=False):
+def scatter_reference(
+    how: str, x, indices, updates, *, dims, mode, unique_indices=False, indices_are_sorted=False
+):
     """The meaning of scatter, in NumPy: windows are combined one after another, in row-major order of the batch."""
     out = x.copy()
     batch = indices.shape[:-1]
@@ -319,7 +371,9 @@ def scatter_reference(how: str, x, indices, updates, *, dims, mode, unique_indic
     return out
 
 
-def _combine_at(ufunc, out: np.ndarray, starts: list[np.ndarray], plan: _Plan, updates: np.ndarray) -> None:
+def _combine_at(
+    ufunc, out: np.ndarray, starts: list[np.ndarray], plan: _Plan, updates: np.ndarray
+) -> None:
     """Combine element by element: `ufunc.at` on one flat axis is four times quicker than on rows."""
     first = np.zeros(len(updates), np.int64)
     for d, start in zip(plan.axes, starts, strict=True):

@@ -34,7 +34,9 @@ def expand_dims(x, axes: Shape):
     (1, 2, 1, 3)
     """
     shape = iter(x.shape)
-    return reshape(x, shape=tuple([1 if i in axes else next(shape) for i in range(len(x.shape) + len(axes))]))
+    return reshape(
+        x, shape=tuple([1 if i in axes else next(shape) for i in range(len(x.shape) + len(axes))])
+    )
 
 
 def squeeze(x, axes: Shape):
@@ -45,7 +47,9 @@ def squeeze(x, axes: Shape):
     """
     for a in axes:
         if x.shape[a] != 1:
-            raise ValueError(f"squeeze: axis {a} of shape {x.shape} has size {x.shape[a]}; only size 1 can be dropped")
+            raise ValueError(
+                f"squeeze: axis {a} of shape {x.shape} has size {x.shape[a]}; only size 1 can be dropped"
+            )
     return reshape(x, shape=tuple([n for i, n in enumerate(x.shape) if i not in axes]))
 
 
@@ -82,7 +86,9 @@ def _slice_abstract(x, *, start, limit, strides=None):
                 f"slice: axis {axis} of {x} has size {n}, and {s}:{e}:{t} does not fit it: it needs "
                 f"0 <= start <= limit <= {n} and a stride of at least 1"
             )
-    return Aval(tuple([-(-(e - s) // t) for s, e, t in zip(start, limit, strides, strict=True)]), x.dtype)
+    return Aval(
+        tuple([-(-(e - s) // t) for s, e, t in zip(start, limit, strides, strict=True)]), x.dtype
+    )
 
 
 def _slice_reference(x, *, start, limit, strides=None):
@@ -128,7 +134,9 @@ def _pad_abstract(x, value, *, config):
             f"write value.astype({x.dtype.name!r})"
         )
     if len(config) != x.ndim:
-        raise TypeError(f"pad: config={config} needs one (low, high, interior) for each of the {x.ndim} axes of {x}")
+        raise TypeError(
+            f"pad: config={config} needs one (low, high, interior) for each of the {x.ndim} axes of {x}"
+        )
     shape = tuple([_padded(n, *c) for n, c in zip(x.shape, config, strict=True)])
     if any(n < 0 for n in shape) or any(c[2] < 0 for c in config):
         raise ValueError(
@@ -148,7 +156,13 @@ def _pad_reference(x, value, *, config):
         last = max(first, min(n, (m - 1 - lo) // step + 1))
         source.append(builtins.slice(first, last))
         begin = lo + first * step
-        target.append(builtins.slice(begin, begin + max(0, (last - first - 1) * step + 1) if last > first else begin, step))
+        target.append(
+            builtins.slice(
+                begin,
+                begin + max(0, (last - first - 1) * step + 1) if last > first else begin,
+                step,
+            )
+        )
     out[tuple(target)] = x[tuple(source)]
     return out
 
@@ -205,10 +219,16 @@ def _concatenate_abstract(*xs, axis):
         raise ValueError("concatenate: needs at least one array")
     first = xs[0]
     if not 0 <= axis < first.ndim:
-        raise ValueError(f"concatenate: axis {axis} is out of range for {first}, which has {first.ndim} axes")
+        raise ValueError(
+            f"concatenate: axis {axis} is out of range for {first}, which has {first.ndim} axes"
+        )
     rest = first.shape[:axis] + first.shape[axis + 1 :]
     for i, x in enumerate(xs):
-        if x.dtype != first.dtype or x.ndim != first.ndim or x.shape[:axis] + x.shape[axis + 1 :] != rest:
+        if (
+            x.dtype != first.dtype
+            or x.ndim != first.ndim
+            or x.shape[:axis] + x.shape[axis + 1 :] != rest
+        ):
             raise TypeError(
                 f"concatenate: operand {i} is {x} and operand 0 is {first}: dtypes must be equal, and shapes too "
                 f"except along axis {axis}"
@@ -259,7 +279,9 @@ _BACKWARDS, _ALL = builtins.slice(None, None, -1), builtins.slice(None)
 rev = Op(
     "rev",
     abstract=_rev_abstract,
-    reference=lambda x, *, axes: x[tuple([_BACKWARDS if i in axes else _ALL for i in range(x.ndim)])],
+    reference=lambda x, *, axes: x[
+        tuple([_BACKWARDS if i in axes else _ALL for i in range(x.ndim)])
+    ],
     lower=lambda b, x, *, axes: b.reverse(x, axes),
     jvp=linear,
     transpose=lambda ct, x, *, axes: rev(ct, axes=axes),
@@ -271,7 +293,9 @@ def _iota_abstract(*, shape, dtype, axis):
     if dtypes.kind(dtype) == "b":
         raise TypeError("iota: bool has no numbering; make int32 and convert it")
     if not 0 <= axis < len(shape):
-        raise ValueError(f"iota: axis {axis} is out of range for shape {shape}, which has {len(shape)} axes")
+        raise ValueError(
+            f"iota: axis {axis} is out of range for shape {shape}, which has {len(shape)} axes"
+        )
     return Aval(tuple(shape), np.dtype(dtype))
 
 

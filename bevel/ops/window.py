@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -88,19 +89,69 @@ def _batched(op: Op) -> Callable:
     return batch
 
 
-def _lower_window(b, x, start, how, window, geometry):
-    padding = geometry["padding"]
-    return b.reduce_window(
-        x,
-        start,
-        how,
-        window,
-        geometry["strides"],
-        geometry["base_dilation"],
-        geometry["window_dilation"],
-        padding,
-    )
+class _Slices:
+    """The windows of a program's value as one strided slice for each offset in the window.
 
+    XLA's CPU backend runs plain ops on slices many times faster than `reduce_window` and
+    `select_and_scatter` (docs/decisions/windows-as-slices.md).
+    """
+
+    def __init__(self, b, x: Aval, window, geometry):
+        self.b = b
+        self.strides, self.dilation = geometry["strides"], geometry["window_dilation"]
+        self.low, self.high = zip(*geometry["padding"], strict=True) if window else ((), ())
+        self.base = geometry["base_dilation"]
+        self.places = window_shape("window", x, window, **geometry)
+        self.offsets = list(np.ndindex(*window))
+        sizes = zip(x.shape, self.low, self.high, self.base, strict=True)
+        self.padded = tuple([lo + hi + _dilated(n, d) for n, lo, hi, d in sizes])
+
+    def pad(self, v, fill):
+        """The value with padding and dilation filled with a number."""
+        number = self.b.constant(np.asarray(fill, v.aval.dtype))
+        return self.b.pad(v, number, self.low, self.high, [d - 1 for d in self.base])
+
+    def _bounds(self, offset):
+        start = [o * d for o, d in zip(offset, self.dilation, strict=True)]
+        ends = zip(start, self.places, self.strides, strict=True)
+        return start, [s + (n - 1) * t + 1 for s, n, t in ends]
+
+    def take(self, padded, offset):
+        """What all windows have at an offset."""
+        return self.b.slice(padded, *self._bounds(offset), self.strides)
+
+    def put(self, values, offset):
+        """The padded array with values where windows have that offset, and zeros elsewhere."""
+        start, stop = self._bounds(offset)
+        after = [n - e for n, e in zip(self.padded, stop, strict=True)]
+        zero = self.b.constant(np.zeros((), values.aval.dtype))
+        return self.b.pad(values, zero, start, after, [s - 1 for s in self.strides])
+
+    def cut(self, padded):
+        """The elements of a padded array that are not padding."""
+        zero = self.b.constant(np.zeros((), padded.aval.dtype))
+        kept = self.b.pad(padded, zero, [-n for n in self.low], [-n for n in self.high])
+        return self.b.slice(kept, [0] * len(self.low), kept.aval.shape, self.base)
+
+
+_FEW = 32
+"""Windows of at most so many elements become slices."""
+
+
+def _lower_window(b, x, start, how: str, window, geometry):
+    if b.platform == "cpu" and math.prod(window) <= _FEW and 0 not in b.out.shape:
+        slices = _Slices(b, x.aval, window, geometry)
+        padded = slices.pad(x, start)
+        parts = [slices.take(padded, offset) for offset in slices.offsets]
+        return functools.reduce(lambda u, v: b.op(_COMBINE[how], u, v, out=u.aval), parts)
+    first = b.constant(np.asarray(start, x.aval.dtype))
+    strides, padding, *dilations = [
+        geometry[k] for k in ("strides", "padding", "base_dilation", "window_dilation")
+    ]
+    return b.reduce_window(x, first, how, window, strides, *dilations, padding)
+
+
+_COMBINE = {"add": "add", "max": "maximum", "min": "minimum"}
 
 # -- sum, max, min --------------------------------------------------------------------------------
 
@@ -126,8 +177,7 @@ def _window_op(
     def lower(b, x, *, window, **geometry):
         dtype = x.aval.dtype
         x = b.convert(x, dtypes.float32) if dtype in wide else x
-        first = b.constant(np.asarray(start(x.aval.dtype), x.aval.dtype))
-        return b.convert(_lower_window(b, x, first, how, window, geometry), dtype)
+        return b.convert(_lower_window(b, x, start(x.aval.dtype), how, window, geometry), dtype)
 
     op = Op(
         name,
@@ -250,89 +300,54 @@ def _scatter_reference(ct, x, *, window, select, **geometry):
     return out[1:].reshape(x.shape).astype(ct.dtype)
 
 
-def _offsets(window):
-    return np.ndindex(*window)
-
-
-def _choice_lower(b, x, window, select, geometry):
-    """Padded operand, and a function: offset in the window -> (mask of the windows that choose it,
-    slice bounds).
-    """
-    padding, base = geometry["padding"], geometry["base_dilation"]
-    strides, dilation = geometry["strides"], geometry["window_dilation"]
-    lo, hi, interior = [p[0] for p in padding], [p[1] for p in padding], [d - 1 for d in base]
-    places = window_shape("window", x.aval, window, **geometry)
-
-    def bounds(offset):
-        start = [o * d for o, d in zip(offset, dilation, strict=True)]
-        return (
-            start,
-            [s + (n - 1) * t + 1 for s, n, t in zip(start, places, strides, strict=True)],
-            strides,
-        )
-
-    def padded(v, fill):
-        return b.pad(v, b.constant(np.asarray(fill, v.aval.dtype)), lo, hi, interior)
-
-    fill = -math.inf if select == "max" else math.inf
-    wide = padded(x, fill)
-    inside = padded(b.full(True, Aval(x.aval.shape, np.dtype(bool))), False)
+def _choose(b, slices: _Slices, x, select: str):
+    """Index of the offset that each window chooses, -1 where a window holds only padding."""
+    wide = slices.pad(x, -math.inf if select == "max" else math.inf)
+    inside = None
+    if slices.padded != x.aval.shape:
+        inside = slices.pad(b.full(True, Aval(x.aval.shape, np.dtype(bool))), False)
     direction = "GT" if select == "max" else "LT"
-    best = index = None
-    for k, offset in enumerate(_offsets(window)):
-        value, valid = b.slice(wide, *bounds(offset)), b.slice(inside, *bounds(offset))
-        if best is None:
-            none = b.full(-1, Aval(places, dtypes.int32))
-            best, index = value, b.select(valid, b.full(0, none.aval), none)
-            continue
-        first = b.compare(index, b.full(0, index.aval), "LT")
+    none = b.full(-1, Aval(slices.places, dtypes.int32))
+    best, index = slices.take(wide, slices.offsets[0]), none
+    for k, offset in enumerate(slices.offsets):
+        value = slices.take(wide, offset)
+        first = b.compare(index, none, "EQ")
         nan = b.and_(b.compare(value, value, "NE"), b.compare(best, best, "EQ"))
-        take = b.and_(valid, b.or_(first, b.or_(b.compare(value, best, direction), nan)))
-        best, index = b.select(take, value, best), b.select(take, b.full(k, index.aval), index)
-    return index, bounds, padded
+        better = b.or_(b.compare(value, best, direction), nan)
+        take = b.or_(first, better)
+        if inside is not None:
+            take = b.and_(slices.take(inside, offset), take)
+        best = b.select(take, value, best)
+        index = b.select(take, b.full(k, index.aval), index)
+    # Otherwise each of its many uses would compute it again.
+    return b.optimization_barrier([index])[0]
 
 
 def _gather_lower(b, t, x, *, window, select, **geometry):
     if 0 in b.out.shape:
         return b.full(0, b.out)
-    index, bounds, padded = _choice_lower(b, x, window, select, geometry)
-    values = padded(t, 0)
+    slices = _Slices(b, x.aval, window, geometry)
+    index, values = _choose(b, slices, x, select), slices.pad(t, 0)
     out = b.full(0, b.out)
-    for k, offset in enumerate(_offsets(window)):
-        out = b.select(
-            b.compare(index, b.full(k, index.aval), "EQ"), b.slice(values, *bounds(offset)), out
-        )
+    for k, offset in enumerate(slices.offsets):
+        chosen = b.compare(index, b.full(k, index.aval), "EQ")
+        out = b.select(chosen, slices.take(values, offset), out)
     return out
 
 
 def _scatter_lower(b, ct, x, *, window, select, **geometry):
     if 0 in ct.aval.shape or 0 in b.out.shape:
         return b.full(0, b.out)
-    index, bounds, padded = _choice_lower(b, x, window, select, geometry)
+    slices = _Slices(b, x.aval, window, geometry)
+    index = _choose(b, slices, x, select)
     dtype = ct.aval.dtype
     wide = b.convert(ct, dtypes.float32) if dtype in HALF else ct
-    zero = b.constant(np.zeros((), wide.aval.dtype))
     nothing = b.full(0, wide.aval)
-    padding, base = geometry["padding"], geometry["base_dilation"]
-    size = [
-        lo + hi + _dilated(n, d) for n, (lo, hi), d in zip(x.aval.shape, padding, base, strict=True)
-    ]
-    total = None
-    for k, offset in enumerate(_offsets(window)):
-        part = b.select(b.compare(index, b.full(k, index.aval), "EQ"), wide, nothing)
-        start, stop, strides = bounds(offset)
-        spread = b.pad(
-            part,
-            zero,
-            start,
-            [n - e for n, e in zip(size, stop, strict=True)],
-            [s - 1 for s in strides],
-        )
-        total = spread if total is None else b.add(total, spread)
-    low = [-lo for lo, _ in padding]
-    kept = b.pad(total, zero, low, [-hi for _, hi in padding])
-    starts, stops = [0] * len(size), list(kept.aval.shape)
-    return b.convert(b.slice(kept, starts, stops, list(base)), dtype)
+    parts = []
+    for k, offset in enumerate(slices.offsets):
+        chosen = b.compare(index, b.full(k, index.aval), "EQ")
+        parts.append(slices.put(b.select(chosen, wide, nothing), offset))
+    return b.convert(slices.cut(functools.reduce(b.add, parts)), dtype)
 
 
 def _scatter_abstract(ct, x, *, window, select, **geometry):

@@ -1,8 +1,9 @@
 """The contract of gradient transformations, and how they compose.
 
 A transformation is a pair of functions: `init(params) -> state` and
-`update(updates, state, params=None, **extra) -> (updates, state)`. Gradients go in as updates; what comes out
-of the last one is added to the parameters. Extra arguments (the loss value, ...) reach every part of a
+`update(updates, state, params=None, **extra) -> (updates, state)`. Gradients go in as updates; what
+comes out of the last one is added to the parameters. Extra arguments (the loss value, ...) reach
+every part of a
 chain that takes them.
 
 >>> import bevel as bv, bevel.numpy as bnp
@@ -11,8 +12,8 @@ chain that takes them.
 >>> params = {"w": bnp.ones(3)}
 >>> state = tx.init(params)
 >>> updates, state = tx.update({"w": bnp.ones(3)}, state, params)
->>> optim.apply_updates(params, updates)["w"]
-Array([0.89999, 0.89999, 0.89999], dtype=float32)
+>>> optim.apply_updates(params, updates)["w"].round(4)
+Array([0.9, 0.9, 0.9], dtype=float32)
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class GradientTransformation(NamedTuple):
 
 
 class GradientTransformationExtraArgs(GradientTransformation):
-    """A transformation whose `update` takes extra keyword arguments, and ignores those it does not know."""
+    """A transformation whose `update` takes extra keyword arguments, and ignores those it does not
+    know.
+    """
 
 
 class EmptyState(NamedTuple):
@@ -86,7 +89,7 @@ def zero_count() -> Any:
 
 
 def safe_increment(count: Any) -> Any:
-    """count + 1, but the largest value of the dtype stays.
+    """Count + 1, but the largest value of the dtype stays.
 
     >>> import bevel.numpy as bnp
     >>> from bevel import optim
@@ -108,7 +111,9 @@ def safe_increment(count: Any) -> Any:
 
 def identity() -> GradientTransformation:
     """Passes updates on unchanged."""
-    return GradientTransformation(init_empty_state, lambda updates, state, params=None: (updates, state))
+    return GradientTransformation(
+        init_empty_state, lambda updates, state, params=None: (updates, state)
+    )
 
 
 def stateless(f: Callable[[Any, Any], Any]) -> GradientTransformation:
@@ -120,14 +125,20 @@ def stateless(f: Callable[[Any, Any], Any]) -> GradientTransformation:
     >>> tx.update({"a": 1}, tx.init(None))
     ({'a': -1}, EmptyState())
     """
-    return GradientTransformation(init_empty_state, lambda updates, state, params=None: (f(updates, params), state))
+    return GradientTransformation(
+        init_empty_state, lambda updates, state, params=None: (f(updates, params), state)
+    )
 
 
 def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> GradientTransformation:
     """A transformation without state from `f(update, param) -> update`, applied to each array."""
 
     def each(updates: Any, params: Any) -> Any:
-        return tree.map(lambda u: f(u, None), updates) if params is None else tree.map(f, updates, params)
+        return (
+            tree.map(lambda u: f(u, None), updates)
+            if params is None
+            else tree.map(f, updates, params)
+        )
 
     return stateless(each)
 
@@ -152,7 +163,9 @@ def _checked(name: str, tx: Any) -> GradientTransformationExtraArgs:
             f"{name}: {tx!r} is no gradient transformation (it has no init and update).\n"
             f"Write instead: {name}(optim.clip(1.0), optim.adam(1e-3)), calling each constructor."
         )
-    return with_extra_args_support(GradientTransformation(tx.init, tx.update) if not isinstance(tx, tuple) else tx)
+    return with_extra_args_support(
+        GradientTransformation(tx.init, tx.update) if not isinstance(tx, tuple) else tx
+    )
 
 
 def chain(*args: GradientTransformation) -> GradientTransformationExtraArgs:
@@ -173,7 +186,9 @@ def chain(*args: GradientTransformation) -> GradientTransformationExtraArgs:
     def init(params: Any) -> tuple[Any, ...]:
         return tuple(tx.init(params) for tx in parts)
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, tuple[Any, ...]]:
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, tuple[Any, ...]]:
         if len(state) != len(parts):
             raise ValueError(
                 f"chain: the state has {len(state)} parts for {len(parts)} transformations.\n"
@@ -196,7 +211,8 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
 
     >>> import bevel.numpy as bnp
     >>> from bevel import optim
-    >>> list(optim.named_chain(("clip", optim.clip(1.0)), ("adam", optim.scale_by_adam())).init(bnp.zeros(1)))
+    >>> tx = optim.named_chain(("clip", optim.clip(1.0)), ("adam", optim.scale_by_adam()))
+    >>> list(tx.init(bnp.zeros(1)))
     ['clip', 'adam']
     """
     names = [name for name, _ in args]
@@ -219,13 +235,14 @@ def masked(inner: GradientTransformation, mask: Any) -> GradientTransformationEx
 
     Args:
         inner: the transformation.
-        mask: a tree of booleans that is a prefix of the parameters', or a function from parameters to one.
+        mask: a tree of booleans that is a prefix of the parameters', or a function from
+            parameters to one.
 
     >>> import bevel.numpy as bnp
     >>> from bevel import optim
     >>> tx = optim.masked(optim.scale(-1.0), {"w": True, "b": False})
     >>> tx.update({"w": 1.0, "b": 1.0}, tx.init({"w": 0.0, "b": 0.0}))[0]
-    {'b': 1.0, 'w': -1.0}
+    {'w': -1.0, 'b': 1.0}
     """
     inner = with_extra_args_support(inner)
 
@@ -238,7 +255,9 @@ def masked(inner: GradientTransformation, mask: Any) -> GradientTransformationEx
     def init(params: Any) -> MaskedState:
         return MaskedState(inner.init(hide(mask_for(params), params)))
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, MaskedState]:
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, MaskedState]:
         m = mask_for(updates)
         shown = None if params is None else hide(m, params)
         new, s = inner.update(hide(m, updates), state.inner_state, shown, **extra)
@@ -248,22 +267,26 @@ def masked(inner: GradientTransformation, mask: Any) -> GradientTransformationEx
     return GradientTransformationExtraArgs(init, update)
 
 
-def partition(transforms: Mapping[Any, GradientTransformation], param_labels: Any) -> GradientTransformationExtraArgs:
+def partition(
+    transforms: Mapping[Any, GradientTransformation], param_labels: Any
+) -> GradientTransformationExtraArgs:
     """Another transformation for each group of parameters.
 
     Args:
         transforms: transformations by label.
-        param_labels: a tree of labels that is a prefix of the parameters', or a function from parameters to one.
+        param_labels: a tree of labels that is a prefix of the parameters', or a function from
+            parameters to one.
 
     Raises:
         ValueError: a label has no transformation.
 
     >>> import bevel.numpy as bnp
     >>> from bevel import optim
-    >>> tx = optim.partition({"slow": optim.sgd(0.1), "frozen": optim.set_to_zero()}, {"w": "slow", "b": "frozen"})
+    >>> transforms = {"slow": optim.sgd(0.1), "frozen": optim.set_to_zero()}
+    >>> tx = optim.partition(transforms, {"w": "slow", "b": "frozen"})
     >>> params = {"w": bnp.ones(1), "b": bnp.ones(1)}
     >>> tx.update(params, tx.init(params), params)[0]
-    {'b': Array([0.], dtype=float32), 'w': Array([-0.1], dtype=float32)}
+    {'w': Array([-0.1], dtype=float32), 'b': Array([0.], dtype=float32)}
     """
 
     def parts(like: Any) -> dict[Any, GradientTransformationExtraArgs]:
@@ -271,15 +294,21 @@ def partition(transforms: Mapping[Any, GradientTransformation], param_labels: An
         unknown = set(tree.leaves(labels)) - set(transforms)
         if unknown:
             raise ValueError(
-                f"partition: no transformation for the labels {sorted(map(str, unknown))}; there are ones for "
+                f"partition: no transformation for the labels {sorted(map(str, unknown))}; there "
+                f"are ones for "
                 f"{sorted(map(str, transforms))}"
             )
-        return {k: masked(tx, tree.map(lambda label, k=k: label == k, labels)) for k, tx in transforms.items()}
+        return {
+            k: masked(tx, tree.map(lambda label, k=k: label == k, labels))
+            for k, tx in transforms.items()
+        }
 
     def init(params: Any) -> PartitionState:
         return PartitionState({k: tx.init(params) for k, tx in parts(params).items()})
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, PartitionState]:
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, PartitionState]:
         new = {}
         for k, tx in parts(updates).items():
             updates, new[k] = tx.update(updates, state.inner_states[k], params, **extra)
@@ -295,7 +324,9 @@ def incremental_update(new_tensors: Any, old_tensors: Any, step_size: Any) -> An
     >>> optim.incremental_update({"w": 1.0}, {"w": 0.0}, 0.25)
     {'w': 0.25}
     """
-    return tree.map(lambda new, old: step_size * new + (1 - step_size) * old, new_tensors, old_tensors)
+    return tree.map(
+        lambda new, old: step_size * new + (1 - step_size) * old, new_tensors, old_tensors
+    )
 
 
 def periodic_update(new_tensors: Any, old_tensors: Any, steps: Any, update_period: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Losses: one number an example, or an element; take the mean yourself. Names and numbers are those of Optax."""
+"""Losses: one number an example, or an element; take the mean yourself. Names and numbers are those
+of Optax.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from typing import Any
 
 import bevel.numpy as bnp
 from bevel.core import dtypes
-from bevel.core.source import user_source, where as _where
+from bevel.core.source import user_source
+from bevel.core.source import where as _where
 from bevel.nn.activations import log_sigmoid, log_softmax, logsumexp, one_hot, softmax, sparse_plus
 from bevel.numpy.convert import enter
 
@@ -22,7 +25,8 @@ def _floats(name: str, **arrays: Any) -> list[Any]:
         x = None if x is None else enter(x)
         if x is not None and not dtypes.is_float(x.dtype):
             raise TypeError(
-                f"{name}: {argument} must be floating, and is {x.dtype}, at {_where(user_source())}.\n"
+                f"{name}: {argument} must be floating, and is {x.dtype}, at "
+                f"{_where(user_source())}.\n"
                 f"Write instead: {argument}.astype(bnp.float32)."
             )
         out.append(x)
@@ -36,7 +40,8 @@ def _errors(name: str, predictions: Any, targets: Any, same_shape: bool = False)
     targets = enter(targets)
     if same_shape and predictions.shape != targets.shape:
         raise ValueError(
-            f"{name}: predictions have the shape {predictions.shape} and targets {targets.shape}, at "
+            f"{name}: predictions have the shape {predictions.shape} and targets {targets.shape}, "
+            f"at "
             f"{_where(user_source())}.\n"
             "Why: broadcasting here is nearly always a mistake, such as (n, 1) against (n,).\n"
             "Write instead: predictions[:, 0] or targets[:, None], whichever you mean."
@@ -90,7 +95,8 @@ def cosine_similarity(
     """The cosine of the angle between vectors along an axis.
 
     Args:
-        predictions, targets: floating arrays.
+        predictions: floating array.
+        targets: floating array.
         epsilon: least value of the squared norms.
         axis: of the vectors.
         where: mask of the elements that count.
@@ -130,10 +136,12 @@ def sigmoid_binary_cross_entropy(logits: Any, labels: Any) -> Any:
 
 
 def sigmoid_focal_loss(logits: Any, labels: Any, *, alpha: Any = None, gamma: Any = 2.0) -> Any:
-    """Binary cross entropy that counts easy examples less (Lin et al., arXiv:1708.02002), elementwise.
+    """Binary cross entropy that counts easy examples less (Lin et al., arXiv:1708.02002),
+    elementwise.
 
     Args:
-        logits, labels: as for `sigmoid_binary_cross_entropy`.
+        logits: floating array.
+        labels: 0, 1 or between.
         alpha: weight of the positive class; the other has 1 - alpha.
         gamma: how much less.
     """
@@ -195,7 +203,8 @@ def softmax_cross_entropy_with_integer_labels(
     labels = enter(labels)
     if not dtypes.is_integer(labels.dtype):
         raise TypeError(
-            f"{name}: labels are class numbers (integers), and are {labels.dtype}, at {_where(user_source())}.\n"
+            f"{name}: labels are class numbers (integers), and are {labels.dtype}, at "
+            f"{_where(user_source())}.\n"
             "Write instead: labels.astype(int), or softmax_cross_entropy for probabilities."
         )
     where = _mask(where, logits, axis)
@@ -204,16 +213,20 @@ def softmax_cross_entropy_with_integer_labels(
         order = [a % logits.ndim for a in axis]
         rest = [a for a in range(logits.ndim) if a not in axes]
         logits, where = (
-            None if x is None else bnp.transpose(x, (*rest, *order)).reshape(*[x.shape[a] for a in rest], -1)
+            None
+            if x is None
+            else bnp.transpose(x, (*rest, *order)).reshape(*[x.shape[a] for a in rest], -1)
             for x in (logits, where if where is None else bnp.broadcast_to(where, logits.shape))
         )
         axes = [len(rest)]
     expected = logits.shape[: axes[0]] + logits.shape[axes[0] + 1 :]
     if labels.shape != expected:
         raise ValueError(
-            f"{name}: logits of shape {logits.shape} with classes on axis {axes[0]} need labels of shape {expected}, "
+            f"{name}: logits of shape {logits.shape} with classes on axis {axes[0]} need labels of "
+            f"shape {expected}, "
             f"got {labels.shape}, at {_where(user_source())}.\n"
-            "Write instead: labels of one class number an example (labels.argmax(-1) for one-hot ones)."
+            "Write instead: labels of one class number an example (labels.argmax(-1) for one-hot "
+            "ones)."
         )
     chosen = bnp.take_along_axis(logits, bnp.expand_dims(labels, axes[0]), axis=axes[0])
     loss = logsumexp(logits, axis=axes[0], where=where) - bnp.squeeze(chosen, axes[0])
@@ -223,7 +236,9 @@ def softmax_cross_entropy_with_integer_labels(
 def poly_loss_cross_entropy(
     logits: Any, labels: Any, *, epsilon: Any = 2.0, axis: Axis = -1, where: Any = None
 ) -> Any:
-    """Softmax cross entropy plus `epsilon` times the probability of the other classes (Leng et al., arXiv:2204.12511)."""
+    """Softmax cross entropy plus `epsilon` times the probability of the other classes (Leng et al.,
+    arXiv:2204.12511).
+    """
     logits, labels = _floats("poly_loss_cross_entropy", logits=logits, labels=labels)
     missed = bnp.sum(labels * (1 - softmax(logits, axis, where)), axis=axis, where=where)
     return softmax_cross_entropy(logits, labels, axis, where) + epsilon * missed
@@ -245,13 +260,17 @@ def perceptron_loss(predictor_outputs: Any, targets: Any) -> Any:
 
 
 def sparsemax_loss(logits: Any, labels: Any) -> Any:
-    """Binary sparsemax loss for labels 0 and 1 (Martins and Astudillo, arXiv:1602.02068), elementwise."""
+    """Binary sparsemax loss for labels 0 and 1 (Martins and Astudillo, arXiv:1602.02068),
+    elementwise.
+    """
     logits = enter(logits)
     return sparse_plus(bnp.where(enter(labels) != 0, -logits, logits))
 
 
 def multiclass_hinge_loss(scores: Any, labels: Any) -> Any:
-    """The margin of 1 that the labelled class misses against the best other, (..., classes) to (...,)."""
+    """The margin of 1 that the labelled class misses against the best other, (..., classes) to
+    (...,).
+    """
     scores = enter(scores)
     truth = one_hot(labels, scores.shape[-1])
     return bnp.max(scores + 1.0 - truth, axis=-1) - bnp.sum(scores * truth, axis=-1)
@@ -274,7 +293,9 @@ def kl_divergence(log_predictions: Any, targets: Any, axis: Axis = -1, where: An
     >>> round(float(optim.kl_divergence([math.log(0.5), math.log(0.5)], [1.0, 0.0])), 4)
     0.6931
     """
-    log_predictions, targets = _floats("kl_divergence", log_predictions=log_predictions, targets=targets)
+    log_predictions, targets = _floats(
+        "kl_divergence", log_predictions=log_predictions, targets=targets
+    )
     zero = targets == 0
     entropy = bnp.where(zero, 0, bnp.log(bnp.where(zero, 1, targets)))
     return bnp.sum(targets * (entropy - log_predictions), axis=axis, where=where)
@@ -285,22 +306,28 @@ def kl_divergence_with_log_targets(
 ) -> Any:
     """`kl_divergence` whose targets are log-probabilities too."""
     name = "kl_divergence_with_log_targets"
-    log_predictions, log_targets = _floats(name, log_predictions=log_predictions, log_targets=log_targets)
+    log_predictions, log_targets = _floats(
+        name, log_predictions=log_predictions, log_targets=log_targets
+    )
     return bnp.sum(bnp.exp(log_targets) * (log_targets - log_predictions), axis=axis, where=where)
 
 
-def generalized_kl_divergence(log_predictions: Any, targets: Any, axis: Axis = -1, where: Any = None) -> Any:
+def generalized_kl_divergence(
+    log_predictions: Any, targets: Any, axis: Axis = -1, where: Any = None
+) -> Any:
     """`kl_divergence` for measures that do not sum to 1: convex in the predictions."""
     divergence = kl_divergence(log_predictions, targets, axis, where)
-    return divergence + bnp.sum(bnp.exp(enter(log_predictions)) - enter(targets), axis=axis, where=where)
+    return divergence + bnp.sum(
+        bnp.exp(enter(log_predictions)) - enter(targets), axis=axis, where=where
+    )
 
 
 def smooth_labels(labels: Any, alpha: Any, *, axis: Axis = -1, where: Any = None) -> Any:
     """Label probabilities mixed with the uniform ones (Szegedy et al., arXiv:1512.00567).
 
     >>> from bevel import optim
-    >>> optim.smooth_labels([1.0, 0.0], 0.2)
-    Array([0.9, 0.1], dtype=float32)
+    >>> optim.smooth_labels([1.0, 0.0], 0.5)
+    Array([0.75, 0.25], dtype=float32)
     """
     (labels,) = _floats("smooth_labels", labels=labels)
     if where is not None:
@@ -321,7 +348,9 @@ def triplet_margin_loss(
     eps: Any = 1e-6,
 ) -> Any:
     """max(0, |anchor - positive| - |anchor - negative| + margin) (Balntas et al., 2016)."""
-    a, p, n = _floats("triplet_margin_loss", anchors=anchors, positives=positives, negatives=negatives)
+    a, p, n = _floats(
+        "triplet_margin_loss", anchors=anchors, positives=positives, negatives=negatives
+    )
 
     def distance(x: Any, y: Any) -> Any:
         return (bnp.sum((x - y) ** norm_degree, axis=axis) + eps) ** (1 / norm_degree)

@@ -1,4 +1,6 @@
-"""Schedules: functions from the step (an integer, counted from 0) to a number, such as a learning rate."""
+"""Schedules: functions from the step (an integer, counted from 0) to a number, such as a learning
+rate.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from bevel.optim.base import Schedule
 
 def _positive(name: str, argument: str, value: Any) -> None:
     if not value > 0:
-        raise ValueError(f"{name}: {argument} is a number of steps and must be positive, got {value!r}")
+        raise ValueError(
+            f"{name}: {argument} is a number of steps and must be positive, got {value!r}"
+        )
 
 
 def constant_schedule(value: Any) -> Schedule:
@@ -27,7 +31,8 @@ def polynomial_schedule(
     """From `init_value` to `end_value` as a power of the share of steps that are left.
 
     Args:
-        init_value, end_value: values before and after.
+        init_value: value before.
+        end_value: value after.
         power: 1 is a line.
         transition_steps: how many steps it takes; 0 or less stays at `init_value`.
         transition_begin: the step at which it begins.
@@ -47,7 +52,9 @@ def polynomial_schedule(
     return schedule
 
 
-def linear_schedule(init_value: Any, end_value: Any, transition_steps: int, transition_begin: int = 0) -> Schedule:
+def linear_schedule(
+    init_value: Any, end_value: Any, transition_steps: int, transition_begin: int = 0
+) -> Schedule:
     """A line from `init_value` to `end_value` in `transition_steps` steps.
 
     >>> from bevel import optim
@@ -62,7 +69,9 @@ def warmup_constant_schedule(init_value: Any, peak_value: Any, warmup_steps: int
     return linear_schedule(init_value, peak_value, warmup_steps)
 
 
-def piecewise_constant_schedule(init_value: Any, boundaries_and_scales: Mapping[int, float] | None = None) -> Schedule:
+def piecewise_constant_schedule(
+    init_value: Any, boundaries_and_scales: Mapping[int, float] | None = None
+) -> Schedule:
     """`init_value`, multiplied by each scale once its boundary is reached.
 
     Raises:
@@ -102,7 +111,8 @@ def exponential_decay(
 
     Args:
         init_value: value at the start.
-        transition_steps: steps in which it is multiplied by `decay_rate`; 0 or less stays at `init_value`.
+        transition_steps: steps in which it is multiplied by `decay_rate`; 0 or less stays at
+            `init_value`.
         decay_rate: the factor; 0 stays at `init_value`.
         transition_begin: the step at which it begins.
         staircase: change only every `transition_steps` steps.
@@ -127,8 +137,11 @@ def exponential_decay(
     return schedule
 
 
-def cosine_decay_schedule(init_value: Any, decay_steps: int, alpha: Any = 0.0, exponent: Any = 1.0) -> Schedule:
-    """Half a cosine from `init_value` to `alpha * init_value` (Loshchilov and Hutter, arXiv:1608.03983).
+def cosine_decay_schedule(
+    init_value: Any, decay_steps: int, alpha: Any = 0.0, exponent: Any = 1.0
+) -> Schedule:
+    """Half a cosine from `init_value` to `alpha * init_value` (Loshchilov and Hutter,
+    arXiv:1608.03983).
 
     Args:
         init_value: value at the start.
@@ -158,7 +171,10 @@ def _between(interpolate: str) -> Callable[[Any, Any, Any], Any]:
         return lambda start, end, share: (end - start) * share + start
     if interpolate == "cosine":
         return lambda start, end, share: end + (start - end) / 2 * (bnp.cos(math.pi * share) + 1)
-    raise ValueError(f"piecewise_interpolate_schedule: interpolate_type is 'linear' or 'cosine', not {interpolate!r}")
+    raise ValueError(
+        f"piecewise_interpolate_schedule: interpolate_type is 'linear' or 'cosine', not "
+        f"{interpolate!r}"
+    )
 
 
 def piecewise_interpolate_schedule(
@@ -184,7 +200,9 @@ def piecewise_interpolate_schedule(
         for (_, scale), low, high in zip(pairs, bounds, bounds[1:], strict=False):
             end = start * scale
             share = (step - low) / max(high - low, 1)
-            value = bnp.where(step < low, value, bnp.where(step < high, between(start, end, share), end))
+            value = bnp.where(
+                step < low, value, bnp.where(step < high, between(start, end, share), end)
+            )
             start = end
         return value
 
@@ -199,7 +217,8 @@ def linear_onecycle_schedule(
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
 ) -> Schedule:
-    """Up to a peak and down again by lines, then to almost nothing (Smith and Topin, arXiv:1708.07120).
+    """Up to a peak and down again by lines, then to almost nothing (Smith and Topin,
+    arXiv:1708.07120).
 
     Raises:
         ValueError: `transition_steps` is not positive.
@@ -226,7 +245,10 @@ def cosine_onecycle_schedule(
         ValueError: `transition_steps` is not positive.
     """
     _positive("cosine_onecycle_schedule", "transition_steps", transition_steps)
-    scales = {int(pct_start * transition_steps): div_factor, transition_steps: 1 / (div_factor * final_div_factor)}
+    scales = {
+        int(pct_start * transition_steps): div_factor,
+        transition_steps: 1 / (div_factor * final_div_factor),
+    }
     return piecewise_interpolate_schedule("cosine", peak_value / div_factor, scales)
 
 
@@ -237,13 +259,15 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> 
         ValueError: there is not one boundary less than schedules.
 
     >>> from bevel import optim
-    >>> schedule = optim.join_schedules([optim.constant_schedule(1.0), optim.linear_schedule(0.0, 1.0, 2)], [3])
+    >>> parts = [optim.constant_schedule(1.0), optim.linear_schedule(0.0, 1.0, 2)]
+    >>> schedule = optim.join_schedules(parts, [3])
     >>> [float(schedule(step)) for step in (2, 3, 4)]
     [1.0, 0.0, 0.5]
     """
     if len(boundaries) != len(schedules) - 1:
         raise ValueError(
-            f"join_schedules: {len(schedules)} schedules need {len(schedules) - 1} boundaries, got {len(boundaries)}"
+            f"join_schedules: {len(schedules)} schedules need {len(schedules) - 1} boundaries, got "
+            f"{len(boundaries)}"
         )
 
     def schedule(count: Any) -> Any:
@@ -257,14 +281,21 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> 
 
 
 def warmup_cosine_decay_schedule(
-    init_value: Any, peak_value: Any, warmup_steps: int, decay_steps: int, end_value: Any = 0.0, exponent: Any = 1.0
+    init_value: Any,
+    peak_value: Any,
+    warmup_steps: int,
+    decay_steps: int,
+    end_value: Any = 0.0,
+    exponent: Any = 1.0,
 ) -> Schedule:
     """A line up to `peak_value`, then half a cosine down to `end_value` at step `decay_steps`.
 
     Args:
-        init_value, peak_value, end_value: values at the start, after the warmup, and at the end.
+        init_value: value at the start.
+        peak_value: value after the warmup.
         warmup_steps: steps of the warmup.
         decay_steps: steps in all, the warmup included.
+        end_value: value at the end.
         exponent: power of the cosine part.
 
     Raises:
@@ -277,7 +308,9 @@ def warmup_cosine_decay_schedule(
     """
     alpha = 0.0 if peak_value == 0 else end_value / peak_value
     decay = cosine_decay_schedule(peak_value, decay_steps - warmup_steps, alpha, exponent)
-    return join_schedules([linear_schedule(init_value, peak_value, warmup_steps), decay], [warmup_steps])
+    return join_schedules(
+        [linear_schedule(init_value, peak_value, warmup_steps), decay], [warmup_steps]
+    )
 
 
 def warmup_exponential_decay_schedule(
@@ -291,12 +324,17 @@ def warmup_exponential_decay_schedule(
     end_value: Any = None,
 ) -> Schedule:
     """A line up to `peak_value`, then `exponential_decay` with the other arguments."""
-    decay = exponential_decay(peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value)
-    return join_schedules([linear_schedule(init_value, peak_value, warmup_steps), decay], [warmup_steps])
+    decay = exponential_decay(
+        peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value
+    )
+    return join_schedules(
+        [linear_schedule(init_value, peak_value, warmup_steps), decay], [warmup_steps]
+    )
 
 
 def sgdr_schedule(cosine_kwargs: Iterable[Mapping[str, Any]]) -> Schedule:
-    """Warm restarts: one `warmup_cosine_decay_schedule` after the other (Loshchilov and Hutter, arXiv:1608.03983).
+    """Warm restarts: one `warmup_cosine_decay_schedule` after the other (Loshchilov and Hutter,
+    arXiv:1608.03983).
 
     >>> from bevel import optim
     >>> cycle = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 1, "decay_steps": 3}

@@ -1,4 +1,6 @@
-"""Gradient transformations: the parts that optimizers are chained from. Names and numbers are those of Optax."""
+"""Gradient transformations: the parts that optimizers are chained from. Names and numbers are those
+of Optax.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +174,8 @@ def clip_by_block_rms(threshold: Any) -> GradientTransformation:
 
 
 def clip_by_global_norm(max_norm: Any) -> GradientTransformation:
-    """Scales all updates down if their norm, as one vector, is `max_norm` or more (Pascanu et al., arXiv:1211.5063).
+    """Scales all updates down if their norm, as one vector, is `max_norm` or more (Pascanu et al.,
+    arXiv:1211.5063).
 
     >>> import bevel.numpy as bnp
     >>> from bevel import optim
@@ -183,7 +186,9 @@ def clip_by_global_norm(max_norm: Any) -> GradientTransformation:
     def clip_all(updates: Any, params: Any) -> Any:
         norm = tree.norm(updates)
         small = norm < max_norm
-        return _tree.map(lambda t: bnp.where(small, t, t / norm.astype(t.dtype) * max_norm), updates)
+        return _tree.map(
+            lambda t: bnp.where(small, t, t / norm.astype(t.dtype) * max_norm), updates
+        )
 
     return stateless(clip_all)
 
@@ -199,7 +204,8 @@ def _unitwise_norm(x: Any, axis: Any) -> Any:
 
 
 def adaptive_grad_clip(clipping: Any, eps: Any = 1e-3, axis: Any = None) -> GradientTransformation:
-    """Cuts updates whose norm exceeds `clipping` times that of the parameters, unit by unit (Brock et al., arXiv:2102.06171).
+    """Cuts updates whose norm exceeds `clipping` times that of the parameters, unit by unit (Brock
+    et al., arXiv:2102.06171).
 
     `axis` are the axes of one unit; by default the inputs of a layer's kernel.
     """
@@ -229,17 +235,24 @@ def _norm(x: Any) -> Any:
 
 def scale_by_param_block_norm(min_scale: Any = 1e-3) -> GradientTransformation:
     """Multiplies each array of updates by the norm of its parameters, at least `min_scale`."""
-    return _each_with_param("scale_by_param_block_norm", lambda u, p: u * _safe(_norm(p), min_scale))
-
-
-def scale_by_param_block_rms(min_scale: Any = 1e-3) -> GradientTransformation:
-    """Multiplies each array of updates by the root mean square of its parameters, at least `min_scale`."""
     return _each_with_param(
-        "scale_by_param_block_rms", lambda u, p: u * _safe(bnp.sqrt(bnp.mean(tree.abs_sq(p))), min_scale)
+        "scale_by_param_block_norm", lambda u, p: u * _safe(_norm(p), min_scale)
     )
 
 
-def scale_by_trust_ratio(min_norm: Any = 0.0, trust_coefficient: Any = 1.0, eps: Any = 0.0) -> GradientTransformation:
+def scale_by_param_block_rms(min_scale: Any = 1e-3) -> GradientTransformation:
+    """Multiplies each array of updates by the root mean square of its parameters, at least
+    `min_scale`.
+    """
+    return _each_with_param(
+        "scale_by_param_block_rms",
+        lambda u, p: u * _safe(bnp.sqrt(bnp.mean(tree.abs_sq(p))), min_scale),
+    )
+
+
+def scale_by_trust_ratio(
+    min_norm: Any = 0.0, trust_coefficient: Any = 1.0, eps: Any = 0.0
+) -> GradientTransformation:
     """Scales each array of updates to the norm of its parameters (You et al., arXiv:1904.00962)."""
 
     def scale_one(u: Any, p: Any) -> Any:
@@ -268,7 +281,9 @@ def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         size = enter(step_size_fn(state.count))
-        return _tree.map(lambda g: size.astype(g.dtype) * g, updates), ScaleByScheduleState(safe_increment(state.count))
+        return _tree.map(lambda g: size.astype(g.dtype) * g, updates), ScaleByScheduleState(
+            safe_increment(state.count)
+        )
 
     return GradientTransformation(lambda params: ScaleByScheduleState(zero_count()), update)
 
@@ -276,7 +291,7 @@ def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
 def scale_by_learning_rate(
     learning_rate: ScalarOrSchedule = None, *, flip_sign: bool = True
 ) -> GradientTransformation:
-    """Multiplies updates by minus the learning rate, a number or a schedule; None changes nothing."""
+    """Multiplies updates by minus the learning rate (a number or a schedule); None does nothing."""
     if learning_rate is None:
         return identity()
     sign = -1 if flip_sign else 1
@@ -285,7 +300,9 @@ def scale_by_learning_rate(
     return scale(sign * learning_rate)
 
 
-def add_decayed_weights(weight_decay: ScalarOrSchedule = 0.0, mask: Any = None) -> GradientTransformation:
+def add_decayed_weights(
+    weight_decay: ScalarOrSchedule = 0.0, mask: Any = None
+) -> GradientTransformation:
     """Adds `weight_decay` (a number or a schedule) times the parameters to updates.
 
     Args:
@@ -307,14 +324,18 @@ def add_decayed_weights(weight_decay: ScalarOrSchedule = 0.0, mask: Any = None) 
             return updates, new
         return _tree.map(lambda g, p: g + strength * p, updates, params), new
 
-    tx = GradientTransformation(lambda params: ScaleByScheduleState(zero_count()) if scheduled else EmptyState(), update)
+    tx = GradientTransformation(
+        lambda params: ScaleByScheduleState(zero_count()) if scheduled else EmptyState(), update
+    )
     return tx if mask is None else masked(tx, mask)
 
 
 # -- momentum --------------------------------------------------------------------------------------
 
 
-def trace(decay: Any, nesterov: bool = False, accumulator_dtype: Any = None) -> GradientTransformation:
+def trace(
+    decay: Any, nesterov: bool = False, accumulator_dtype: Any = None
+) -> GradientTransformation:
     """A decaying sum of updates: momentum, Nesterov's if asked for (Sutskever et al., 2013).
 
     >>> import bevel.numpy as bnp
@@ -330,7 +351,9 @@ def trace(decay: Any, nesterov: bool = False, accumulator_dtype: Any = None) -> 
         updates = tree.add_scale(updates, decay, new) if nesterov else new
         return updates, TraceState(tree.cast(new, accumulator_dtype))
 
-    return GradientTransformation(lambda params: TraceState(tree.zeros_like(params, accumulator_dtype)), update)
+    return GradientTransformation(
+        lambda params: TraceState(tree.zeros_like(params, accumulator_dtype)), update
+    )
 
 
 def ema(decay: Any, debias: bool = True, accumulator_dtype: Any = None) -> GradientTransformation:
@@ -353,21 +376,25 @@ def ema(decay: Any, debias: bool = True, accumulator_dtype: Any = None) -> Gradi
 def _by_moments(
     step: Callable[[Any, Any, Any, Any], tuple[Any, Any, Any]], mu_dtype: Any = None, start: Any = 0
 ) -> GradientTransformation:
-    """From `step(updates, mu, nu, count) -> (updates, mu, nu)`, with count the number of this step."""
+    """From `step(updates, mu, nu, count) -> (updates, mu, nu)`, with count that of this step."""
 
     def init(params: Any) -> ScaleByAdamState:
-        return ScaleByAdamState(zero_count(), tree.full_like(params, start, mu_dtype), tree.full_like(params, start))
+        return ScaleByAdamState(
+            zero_count(), tree.full_like(params, start, mu_dtype), tree.full_like(params, start)
+        )
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByAdamState]:
         count = safe_increment(state.count)
         updates, mu, nu = step(updates, state.mu, state.nu, count)
-        return updates, ScaleByAdamState(count, tree.cast(mu, mu_dtype), tree.cast_like(nu, state.nu))
+        return updates, ScaleByAdamState(
+            count, tree.cast(mu, mu_dtype), tree.cast_like(nu, state.nu)
+        )
 
     return GradientTransformation(init, update)
 
 
 def _mean(updates: Any, mu: Any, b1: Any, count: Any, nesterov: bool) -> Any:
-    """The first moment without the pull of its start, one step ahead if `nesterov` (Dozat, 2016)."""
+    """The first moment without the pull of its start, one step ahead if `nesterov`."""
     if not nesterov:
         return tree.bias_correction(mu, b1, count)
     ahead = tree.bias_correction(mu, b1, safe_increment(count))
@@ -391,8 +418,10 @@ def scale_by_adam(
     """First moment over the root of the second (Kingma and Ba, arXiv:1412.6980).
 
     Args:
-        b1, b2: decay of the moments.
-        eps, eps_root: added to the denominator, outside and inside the root.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the denominator.
+        eps_root: added inside the root.
         mu_dtype: dtype the first moment is kept at.
         nesterov: Nesterov's momentum (Dozat, 2016).
 
@@ -413,7 +442,12 @@ def scale_by_adam(
 
 
 def scale_by_belief(
-    b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-16, eps_root: Any = 1e-16, *, nesterov: bool = False
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-16,
+    eps_root: Any = 1e-16,
+    *,
+    nesterov: bool = False,
 ) -> GradientTransformation:
     """Adam with the variance of the prediction error (Zhuang et al., arXiv:2010.07468)."""
 
@@ -428,7 +462,11 @@ def scale_by_belief(
 
 
 def scale_by_yogi(
-    b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-3, eps_root: Any = 0.0, initial_accumulator_value: Any = 1e-6
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-3,
+    eps_root: Any = 0.0,
+    initial_accumulator_value: Any = 1e-6,
 ) -> GradientTransformation:
     """Adam with an additive second moment (Zaheer et al., 2018)."""
 
@@ -466,14 +504,16 @@ def scale_by_radam(
         r = bnp.sqrt(bnp.where(ro >= threshold, square, 1.0))
         mu_hat = _mean(updates, mu, b1, count, nesterov)
         rectified = _over_root(mu_hat, tree.bias_correction(nu, b2, count), eps, eps_root)
-        chosen = _tree.map(lambda t, m: bnp.where(ro >= threshold, r.astype(m.dtype) * t, m), rectified, mu_hat)
+        chosen = _tree.map(
+            lambda t, m: bnp.where(ro >= threshold, r.astype(m.dtype) * t, m), rectified, mu_hat
+        )
         return chosen, mu, nu
 
     return _by_moments(step)
 
 
 def scale_by_adamax(b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8) -> GradientTransformation:
-    """Adam with a decaying maximum in place of the second moment (Kingma and Ba, arXiv:1412.6980)."""
+    """Adam with a decaying maximum in place of the second moment (arXiv:1412.6980)."""
 
     def step(updates: Any, mu: Any, nu: Any, count: Any) -> tuple[Any, Any, Any]:
         mu = tree.update_moment(updates, mu, b1, 1)
@@ -519,7 +559,12 @@ _LION_MODES: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def scale_by_lion(
-    b1: Any = 0.9, b2: Any = 0.99, mu_dtype: Any = None, *, mode: str = "hard", smooth_beta: float = 1.0
+    b1: Any = 0.9,
+    b2: Any = 0.99,
+    mu_dtype: Any = None,
+    *,
+    mode: str = "hard",
+    smooth_beta: float = 1.0,
 ) -> GradientTransformation:
     """The sign of a mix of gradient and moment (Chen et al., arXiv:2302.06675).
 
@@ -531,7 +576,9 @@ def scale_by_lion(
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByLionState]:
         new = _tree.map(
-            lambda g, m: _LION_MODES[mode]((1 - b1) * g + b1 * m, smooth_beta).astype(g.dtype), updates, state.mu
+            lambda g, m: _LION_MODES[mode]((1 - b1) * g + b1 * m, smooth_beta).astype(g.dtype),
+            updates,
+            state.mu,
         )
         mu = tree.cast(tree.update_moment(updates, state.mu, b2, 1), mu_dtype)
         return new, ScaleByLionState(safe_increment(state.count), mu)
@@ -577,14 +624,19 @@ def scale_by_rms(
 
     def init(params: Any) -> Any:
         nu = tree.full_like(params, initial_scale)
-        return ScaleByRmsWithCountState(zero_count(), nu) if bias_correction else ScaleByRmsState(nu)
+        return (
+            ScaleByRmsWithCountState(zero_count(), nu) if bias_correction else ScaleByRmsState(nu)
+        )
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         nu = nu_hat = tree.update_moment_per_elem_norm(updates, state.nu, decay, 2)
         new: Any = ScaleByRmsState(nu)
         if bias_correction:
             count = safe_increment(state.count)
-            nu_hat, new = tree.bias_correction(nu, decay, count), ScaleByRmsWithCountState(count, nu)
+            nu_hat, new = (
+                tree.bias_correction(nu, decay, count),
+                ScaleByRmsWithCountState(count, nu),
+            )
         return _tree.map(lambda g, v: _inverse_root(v, eps, eps_in_sqrt) * g, updates, nu_hat), new
 
     return GradientTransformation(init, update)
@@ -597,11 +649,17 @@ def scale_by_stddev(
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
 ) -> GradientTransformation:
-    """Updates over the moving standard deviation of gradients: centred RMSProp; arguments as `scale_by_rms`."""
+    """Updates over the moving standard deviation of gradients: centred RMSProp; arguments as
+    `scale_by_rms`.
+    """
 
     def init(params: Any) -> Any:
         mu, nu = tree.zeros_like(params), tree.full_like(params, initial_scale)
-        return ScaleByAdamState(zero_count(), mu, nu) if bias_correction else ScaleByRStdDevState(mu, nu)
+        return (
+            ScaleByAdamState(zero_count(), mu, nu)
+            if bias_correction
+            else ScaleByRStdDevState(mu, nu)
+        )
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         mu = mu_hat = tree.update_moment(updates, state.mu, decay, 1)
@@ -612,7 +670,10 @@ def scale_by_stddev(
             mu_hat, nu_hat = (tree.bias_correction(x, decay, count) for x in (mu, nu))
             new = ScaleByAdamState(count, mu, nu)
         scaled = _tree.map(
-            lambda g, m, v: _inverse_root(v - tree.abs_sq(m), eps, eps_in_sqrt) * g, updates, mu_hat, nu_hat
+            lambda g, m, v: _inverse_root(v - tree.abs_sq(m), eps, eps_in_sqrt) * g,
+            updates,
+            mu_hat,
+            nu_hat,
         )
         return scaled, new
 
@@ -620,15 +681,18 @@ def scale_by_stddev(
 
 
 def scale_by_adadelta(rho: Any = 0.9, eps: Any = 1e-6) -> GradientTransformation:
-    """Updates at the scale of past updates over that of past gradients (Zeiler, arXiv:1212.5701)."""
+    """Updates at the scale of past updates over that of gradients (Zeiler, arXiv:1212.5701)."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByAdaDeltaState]:
         e_g = tree.update_moment(updates, state.e_g, rho, 2)
-        updates = _tree.map(lambda g, v, x: bnp.sqrt(x + eps) / bnp.sqrt(v + eps) * g, updates, e_g, state.e_x)
+        updates = _tree.map(
+            lambda g, v, x: bnp.sqrt(x + eps) / bnp.sqrt(v + eps) * g, updates, e_g, state.e_x
+        )
         return updates, ScaleByAdaDeltaState(e_g, tree.update_moment(updates, state.e_x, rho, 2))
 
     return GradientTransformation(
-        lambda params: ScaleByAdaDeltaState(tree.zeros_like(params), tree.zeros_like(params)), update
+        lambda params: ScaleByAdaDeltaState(tree.zeros_like(params), tree.zeros_like(params)),
+        update,
     )
 
 
@@ -647,7 +711,9 @@ def scale_by_adan(
         v = tree.update_moment(difference, state.v, b2, 1)
         n = tree.update_moment_per_elem_norm(tree.add_scale(g, 1 - b2, difference), state.n, b3, 2)
         t = safe_increment(state.t)
-        m_hat, v_hat, n_hat = (tree.bias_correction(x, b, t) for x, b in ((m, b1), (v, b2), (n, b3)))
+        m_hat, v_hat, n_hat = (
+            tree.bias_correction(x, b, t) for x, b in ((m, b1), (v, b2), (n, b3))
+        )
         ahead = tree.add_scale(m_hat, 1 - b2, v_hat)
         return _over_root(ahead, n_hat, eps, eps_root), ScaleByAdanState(m, v, n, g, t)
 
@@ -661,7 +727,9 @@ def scale_by_rprop(
     min_step_size: Any = 1e-6,
     max_step_size: Any = 50.0,
 ) -> GradientTransformation:
-    """A step size for each element, by whether its gradient keeps its sign (Riedmiller and Braun, 1993)."""
+    """A step size for each element, by whether its gradient keeps its sign (Riedmiller and Braun,
+    1993).
+    """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByRpropState]:
         def resized(s: Any, size: Any) -> Any:
@@ -670,32 +738,41 @@ def scale_by_rprop(
 
         sign = tree.mul(updates, state.prev_updates)
         sizes = _tree.map(resized, sign, state.step_sizes)
-        new = _tree.map(lambda s, g, size: bnp.where(s < 0, 0.0, size * bnp.sign(g)), sign, updates, sizes)
+        new = _tree.map(
+            lambda s, g, size: bnp.where(s < 0, 0.0, size * bnp.sign(g)), sign, updates, sizes
+        )
         chosen = _tree.map(lambda s, prev: bnp.where(s < 0, 0.0, prev), sign, new)
         return chosen, ScaleByRpropState(sizes, new)
 
     return GradientTransformation(
-        lambda params: ScaleByRpropState(tree.full_like(params, learning_rate), tree.zeros_like(params)), update
+        lambda params: ScaleByRpropState(
+            tree.full_like(params, learning_rate), tree.zeros_like(params)
+        ),
+        update,
     )
 
 
 def scale_by_optimistic_gradient(alpha: Any = 1.0, beta: Any = 1.0) -> GradientTransformation:
-    """(alpha + beta) * gradient - beta * the gradient before (Mokhtari et al., arXiv:1901.08511)."""
+    """(alpha + beta) * gradient - beta * the gradient before (arXiv:1901.08511)."""
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByOptimisticGradientState]:
+    def update(
+        updates: Any, state: Any, params: Any = None
+    ) -> tuple[Any, ScaleByOptimisticGradientState]:
         before = tree.where(state.is_initial_step, updates, state.previous_gradient)
         new = _tree.map(lambda g, b: (alpha + beta) * g - beta * b, updates, before)
         return new, ScaleByOptimisticGradientState(bnp.asarray(False), updates)
 
     return GradientTransformation(
-        lambda params: ScaleByOptimisticGradientState(bnp.asarray(True), tree.zeros_like(params)), update
+        lambda params: ScaleByOptimisticGradientState(bnp.asarray(True), tree.zeros_like(params)),
+        update,
     )
 
 
 def scale_by_polyak(
     f_min: Any = 0.0, max_learning_rate: Any = 1.0, eps: Any = 0.0, variant: str = "sps"
 ) -> GradientTransformationExtraArgs:
-    """Polyak's step size, from the loss: `tx.update(grads, state, params, value=loss)` (Loizou et al., arXiv:2002.10542).
+    """Polyak's step size, from the loss: `tx.update(grads, state, params, value=loss)` (Loizou et
+    al., arXiv:2002.10542).
 
     Raises:
         ValueError: `variant` is not "sps" or "sps+".
@@ -703,12 +780,16 @@ def scale_by_polyak(
     if variant not in ("sps", "sps+"):
         raise ValueError(f"scale_by_polyak: variant is 'sps' or 'sps+', not {variant!r}")
 
-    def update(updates: Any, state: Any, params: Any = None, *, value: Any, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        updates: Any, state: Any, params: Any = None, *, value: Any, **extra: Any
+    ) -> tuple[Any, Any]:
         square = tree.norm(updates, squared=True)
         gap = enter(value - f_min).astype(square.dtype)
         gap = relu(gap) if variant == "sps+" else gap
         tiny = square + eps <= math.ulp(1.0)
-        size = bnp.where(tiny, 0.0, bnp.minimum(gap / bnp.where(tiny, 1.0, square + eps), max_learning_rate))
+        size = bnp.where(
+            tiny, 0.0, bnp.minimum(gap / bnp.where(tiny, 1.0, square + eps), max_learning_rate)
+        )
         return tree.scale(size, updates), state
 
     return GradientTransformationExtraArgs(init_empty_state, update)

@@ -51,12 +51,12 @@ def scale(scalar: Any, tree: Any) -> Any:
 
 
 def add_scale(tree_x: Any, scalar: Any, tree_y: Any) -> Any:
-    """x + scalar * y, elementwise."""
+    """X + scalar * y, elementwise."""
     return _tree.map(lambda x, y: x + scalar * y, tree_x, tree_y)
 
 
 def where(condition: Any, tree_x: Any, tree_y: Any) -> Any:
-    """x where the condition (one for all) holds, else y."""
+    """X where the condition (one for all) holds, else y."""
     return _tree.map(lambda x, y: bnp.where(condition, x, y), tree_x, tree_y)
 
 
@@ -73,7 +73,9 @@ def vdot(tree_x: Any, tree_y: Any) -> Any:
     >>> float(optim.tree.vdot({"a": bnp.ones(2)}, {"a": bnp.array([1.0, 2.0])}))
     3.0
     """
-    return _tree.reduce(operator.add, _tree.map(lambda x, y: bnp.vdot(enter(x), enter(y)), tree_x, tree_y), 0)
+    return _tree.reduce(
+        operator.add, _tree.map(lambda x, y: bnp.vdot(enter(x), enter(y)), tree_x, tree_y), 0
+    )
 
 
 def abs_sq(x: Any) -> Any:
@@ -104,7 +106,9 @@ def norm(tree: Any, ord: Any = None, squared: bool = False) -> Any:
     if ord == 1:
         found = enter(sum(_tree.map(abs, tree)))
     elif ord in (float("inf"), "inf", "infinity"):
-        found = _tree.reduce(bnp.maximum, [bnp.max(abs(enter(x))) for x in _tree.leaves(tree) if bnp.size(x)], 0.0)
+        found = _tree.reduce(
+            bnp.maximum, [bnp.max(abs(enter(x))) for x in _tree.leaves(tree) if bnp.size(x)], 0.0
+        )
     else:
         raise ValueError(f"norm: ord is 1, 2 or inf, not {ord!r}")
     return found * found if squared else found
@@ -166,6 +170,8 @@ def update_infinity_moment(updates: Any, moments: Any, decay: Any, eps: Any) -> 
 
 
 def bias_correction(moment: Any, decay: Any, count: Any) -> Any:
-    """The moment after `count` steps without the pull of its start at zero: moment / (1 - decay**count)."""
+    """The moment after `count` steps without the pull of its start at zero: moment / (1 -
+    decay**count).
+    """
     correction = enter(1 - decay**count)
     return _tree.map(lambda t: t / correction.astype(t.dtype), moment)

@@ -134,12 +134,16 @@ def bits(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     """
     found = dtypes.uint32 if dtype is None else dtypes.as_dtype(dtype)
     if found not in dtypes.UNSIGNED:
-        raise ValueError(f"bits: dtype must be an unsigned integer dtype, got {found.name}; try 'uint32'")
+        raise ValueError(
+            f"bits: dtype must be an unsigned integer dtype, got {found.name}; try 'uint32'"
+        )
     return wrap(ops.random_bits(key, shape=size_of("bits", shape), width=8 * found.itemsize))
 
 
 @sampler
-def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0) -> Any:
+def uniform(
+    key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, maxval: Any = 1.0
+) -> Any:
     """Floats distributed evenly over `[minval, maxval)`.
 
     Args:
@@ -299,13 +303,13 @@ def _integer_bounds(low: int, high: int, dtype: np.dtype) -> tuple[int, int]:
     return clipped[0], (span + (high > info.max)) % (1 << info.bits)
 
 
-def _array_bounds(low: Any, high: Any, shape: Shape, dtype: np.dtype, unsigned: np.dtype) -> tuple[Any, Any]:
+def _array_bounds(
+    low: Any, high: Any, shape: Shape, dtype: np.dtype, unsigned: np.dtype
+) -> tuple[Any, Any]:
     """The same for arrays, as values of `shape`."""
     info = np.iinfo(dtype)
     beyond = bnp.asarray(high) > min(int(info.max), int(np.iinfo(enter(high).dtype).max))
-    low, high = (
-        wrap(broadcast_value(_clip_integer(enter(v), dtype), shape)) for v in (low, high)
-    )
+    low, high = (wrap(broadcast_value(_clip_integer(enter(v), dtype), shape)) for v in (low, high))
     span = (high - low).astype(unsigned)
     some = high > low
     span = bnp.where(some, bnp.where(beyond & some, span + 1, span), 1)

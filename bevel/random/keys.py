@@ -52,7 +52,11 @@ def key_value(name: str, key: Any, single: bool = True) -> Any:
 
 
 def _not_a_key(name: str, key: Any) -> TypeError:
-    what = f"{type(key).__name__} {key!r}" if isinstance(key, int | tuple | list) else type(key).__name__
+    what = (
+        f"{type(key).__name__} {key!r}"
+        if isinstance(key, int | tuple | list)
+        else type(key).__name__
+    )
     if isinstance(key, Handle | np.ndarray):
         what = f"an array {enter(key)._v.dtype.name}{list(key.shape)}"
     instead = f"random.{name}(random.key(0), ...)"
@@ -145,7 +149,9 @@ def _seed_words(seed: Any) -> Any:
     if isinstance(seed, int | np.integer):
         seed = operator.index(seed)
         if not -(2**63) <= seed < 2**64:
-            raise OverflowError(f"key: the seed {seed} does not fit in 64 bits; take it modulo 2**64")
+            raise OverflowError(
+                f"key: the seed {seed} does not fit in 64 bits; take it modulo 2**64"
+            )
         # A seed of 32 bits is padded with zeros, as JAX pads it, whatever its sign.
         high = 0 if -(2**31) <= seed < 0 else (seed >> 32) & 0xFFFFFFFF
         return np.array([high, seed & 0xFFFFFFFF], _UINT32)
@@ -183,8 +189,7 @@ def key(seed: Any, *, impl: str | None = None) -> Any:
         OverflowError: the seed has more than 64 bits.
 
     >>> key(42)
-    Array((), dtype=key<threefry2x32>) overlaying:
-    [ 0 42]
+    Array(words=[ 0, 42], shape=(), dtype=key<threefry2x32>)
     """
     _check_impl("key", impl)
     return wrap(_seed_words(seed), KeyTag())
@@ -305,7 +310,9 @@ def fold_in(key: Any, data: Any) -> Any:
     """
     words = key_value("fold_in", key)
     if isinstance(data, int) and not -(2**31) <= data < 2**32:
-        raise OverflowError(f"fold_in: {data} does not fit in 32 bits; fold in its halves, one after the other")
+        raise OverflowError(
+            f"fold_in: {data} does not fit in 32 bits; fold in its halves, one after the other"
+        )
     if isinstance(data, int | np.integer):
         number = np.array(operator.index(data) & 0xFFFFFFFF, _UINT32)
     else:
@@ -316,7 +323,9 @@ def fold_in(key: Any, data: Any) -> Any:
 def _folded(name: str, data: Any) -> Any:
     handle = enter(data)
     value = handle._v
-    if type(handle._tag) is KeyTag or not (dtypes.is_integer(value.dtype) or value.dtype == dtypes.bool_):
+    if type(handle._tag) is KeyTag or not (
+        dtypes.is_integer(value.dtype) or value.dtype == dtypes.bool_
+    ):
         raise TypeError(
             f"{name}: data must be an integer, got {type(data).__name__} of dtype {handle.dtype}.\n"
             "Write instead: random.fold_in(key, step), with an integer step."

@@ -11,7 +11,6 @@ import ctypes
 import functools
 import importlib
 import importlib.util
-import operator
 import os
 import pathlib
 import re
@@ -69,19 +68,7 @@ def _jaxlib():
         version()
         from jaxlib import _jax, xla_client
 
-        _describe(xla_client.ArrayImpl)
         return xla_client, _jax
-
-
-def _describe(array_type: type) -> None:
-    """Give jaxlib's buffers the four properties that rules read of every value.
-
-    They follow from a buffer's `aval`; jaxlib leaves them to jax's Python layer, which sets the same ones when
-    it is imported, before or after. Nothing else is ever put on this class, which is shared with jax.
-    """
-    for name in ("shape", "dtype", "ndim", "size"):
-        if not hasattr(array_type, name):
-            setattr(array_type, name, property(operator.attrgetter(f"aval.{name}")))
 
 
 # -- clients

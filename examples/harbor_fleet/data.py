@@ -122,8 +122,8 @@ def require_history(fleet, name, held_out, history):
         if seen < 7:
             row = fleet.last_rows[number] if fleet.last_rows else None
             raise DataError(
-                f"{name}{_at(row)}: no history is left after the split. Depot {depot!r}, whose last "
-                f"row this is, has {seen} counted days before {fleet.dates[days - held_out]}, where "
+                f"{name}{_at(row)}: no history is left after the split. Depot {depot!r}, whose "
+                f"last row this is, has {seen} counted days before {fleet.dates[-held_out]}, where "
                 "the held-out days begin, and needs 7. Remove its rows, or wait until it has more."
             )
 

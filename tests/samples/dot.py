@@ -11,7 +11,14 @@ NONE = ((), ())
 
 
 def dot(x, y, contract=MATMUL, batch=NONE, name="", grad=(), tol=None, **params):
-    return Sample(dot_general, (x, y), dict(contract=contract, batch=batch, **params), grad=grad, tol=tol, name=name)
+    return Sample(
+        dot_general,
+        (x, y),
+        dict(contract=contract, batch=batch, **params),
+        grad=grad,
+        tol=tol,
+        name=name,
+    )
 
 
 def both(shape_x, shape_y, dtype="float32"):
@@ -19,7 +26,12 @@ def both(shape_x, shape_y, dtype="float32"):
 
 
 def preferred(dtype, out, tol=None):
-    return dot(*both((3, 4), (4, 2), dtype), preferred=np.dtype(dtypes.as_dtype(out)), name=f"to-{out}", tol=tol)
+    return dot(
+        *both((3, 4), (4, 2), dtype),
+        preferred=np.dtype(dtypes.as_dtype(out)),
+        name=f"to-{out}",
+        tol=tol,
+    )
 
 
 SAMPLES = [
@@ -30,7 +42,9 @@ SAMPLES = [
     dot(*both((), (2, 3)), NONE, grad=(0, 1), name="scalar"),
     dot(*both((3, 4), (4,)), grad=(0, 1), name="vector"),
     dot(*both((2, 3, 4), (2, 4, 5)), ((2,), (1,)), ((0,), (0,)), grad=(0, 1), name="stacked"),
-    dot(*both((3, 2, 4), (4, 5, 2)), ((2,), (0,)), ((1,), (2,)), grad=(0, 1), name="stacked-inside"),
+    dot(
+        *both((3, 2, 4), (4, 5, 2)), ((2,), (0,)), ((1,), (2,)), grad=(0, 1), name="stacked-inside"
+    ),
     dot(*both((2, 3, 4), (4, 2, 3)), ((1, 2), (2, 0)), ((0,), (1,)), grad=(0, 1), name="two-axes"),
     dot(*both((2, 3, 4, 2), (3, 5, 4)), ((2, 1), (2, 0)), NONE, grad=(0, 1), name="crossed"),
     dot(*both((2, 3, 4), (3, 2, 5)), NONE, ((0, 1), (1, 0)), grad=(0, 1), name="batch-only"),
@@ -55,5 +69,11 @@ SAMPLES = [
     preferred("int8", "float32"),
     dot(*both((3, 4), (4, 2)), precision="highest", grad=(0, 1), name="highest"),
     dot(*both((3, 4), (4, 2)), precision=("high", "float32"), grad=(0, 1), name="pair"),
-    dot(*both((3, 4), (4, 2), "bfloat16"), preferred=dtypes.float32, grad=(0, 1), name="mixed", tol=3e-2),
+    dot(
+        *both((3, 4), (4, 2), "bfloat16"),
+        preferred=dtypes.float32,
+        grad=(0, 1),
+        name="mixed",
+        tol=3e-2,
+    ),
 ]

@@ -52,11 +52,31 @@ DYNAMIC = [
 
 # Geometries: (operand shape, indices, dims, window sizes).
 ROWS = ((5, 3), np.array([[2], [0], [2], [4]], np.int32), GatherDims((1,), (0,), (0,)), (1, 3))
-TAKE = ((4, 5), np.array([[1, 3], [0, 1]], np.int32)[..., None], GatherDims((0,), (1,), (1,)), (4, 1))
-POINTS = ((4, 5), np.array([[1, 3], [0, 0], [1, 3]], np.int32), GatherDims((), (0, 1), (0, 1)), (1, 1))
+TAKE = (
+    (4, 5),
+    np.array([[1, 3], [0, 1]], np.int32)[..., None],
+    GatherDims((0,), (1,), (1,)),
+    (4, 1),
+)
+POINTS = (
+    (4, 5),
+    np.array([[1, 3], [0, 0], [1, 3]], np.int32),
+    GatherDims((), (0, 1), (0, 1)),
+    (1, 1),
+)
 SWAPPED = ((4, 4), np.array([[1, 3], [0, 2]], np.int32), GatherDims((), (0, 1), (1, 0)), (1, 1))
-APART = ((3, 2, 4), np.array([[1, 3], [2, 0]], np.int32), GatherDims((0,), (0, 2), (0, 2)), (1, 2, 1))
-WINDOWS = ((6, 4), np.array([[1, 0], [2, 1], [4, 2]], np.int32), GatherDims((0, 2), (), (0, 1)), (2, 2))
+APART = (
+    (3, 2, 4),
+    np.array([[1, 3], [2, 0]], np.int32),
+    GatherDims((0,), (0, 2), (0, 2)),
+    (1, 2, 1),
+)
+WINDOWS = (
+    (6, 4),
+    np.array([[1, 0], [2, 1], [4, 2]], np.int32),
+    GatherDims((0, 2), (), (0, 1)),
+    (2, 2),
+)
 KEPT = ((5, 3), np.array([[2], [0]], np.int32), GatherDims((1, 2), (), (0,)), (1, 2))
 BATCHED = (
     (3, 4, 2),
@@ -69,7 +89,12 @@ SCALAR = ((), np.zeros((3, 0), np.int32), GatherDims((), (), ()), ())
 EMPTY = ((5, 3), np.zeros((0, 1), np.int32), GatherDims((1,), (0,), (0,)), (1, 3))
 NOWHERE = ((0, 3), np.zeros((0, 1), np.int32), GatherDims((1,), (0,), (0,)), (1, 3))
 OUTSIDE = ((5, 3), np.array([[2], [-1], [5], [4]], np.int32), GatherDims((1,), (0,), (0,)), (1, 3))
-FAR = ((6, 4), np.array([[1, 3], [-1, 0], [5, 1], [4, 2]], np.int32), GatherDims((1, 2), (), (0, 1)), (2, 2))
+FAR = (
+    (6, 4),
+    np.array([[1, 3], [-1, 0], [5, 1], [4, 2]], np.int32),
+    GatherDims((1, 2), (), (0, 1)),
+    (2, 2),
+)
 UNIQUE = ((5, 3), np.array([[3], [0], [4]], np.int32), GatherDims((1,), (0,), (0,)), (1, 3))
 
 INSIDE = dict(
@@ -95,7 +120,18 @@ def taken(geometry, dtype="float32", mode="clip", grad=(), name="", indices=None
     return Sample(gather, (normal(shape, dtype), idx), params, grad=grad, name=f"{name}-{mode}")
 
 
-def put(op, geometry, dtype="float32", mode="clip", grad=(), name="", make=normal, indices=None, second=True, **params):
+def put(
+    op,
+    geometry,
+    dtype="float32",
+    mode="clip",
+    grad=(),
+    name="",
+    make=normal,
+    indices=None,
+    second=True,
+    **params,
+):
     shape, idx, dims, sizes = geometry
     batch = idx.shape[:-1]
     idx = idx if indices is None else idx.astype(indices)
@@ -104,18 +140,36 @@ def put(op, geometry, dtype="float32", mode="clip", grad=(), name="", make=norma
     if make is distinct:
         updates = updates + np.asarray(0.2, updates.dtype)  # no ties with the operand
     params = dict(dims=ScatterDims(*dims), mode=mode, **params)
-    return Sample(op, (x, idx, updates), params, grad=grad, name=f"{name}-{mode}", second_order=second)
+    return Sample(
+        op, (x, idx, updates), params, grad=grad, name=f"{name}-{mode}", second_order=second
+    )
 
 
 GATHERS = [
     *[taken(ROWS, d) for d in EVERY],
     *[taken(OUTSIDE, d, "fill", name="outside") for d in dtypes.ALL],
     *[taken(g, mode=m, grad=(0,), name=n) for n, g in INSIDE.items() for m in ("clip", "fill")],
-    *[taken(g, mode="promise_in_bounds", grad=(0,), name=n) for n, g in INSIDE.items() if n in ("take", "windows")],
-    *[taken(g, mode=m, grad=(0,), name=n, fill_value=3) for n, g in dict(out=OUTSIDE, far=FAR).items() for m in ("clip", "fill")],
-    *[taken(ROWS, mode=m, indices=d.name, name=d.name) for d in dtypes.INT for m in ("clip", "fill")],
+    *[
+        taken(g, mode="promise_in_bounds", grad=(0,), name=n)
+        for n, g in INSIDE.items()
+        if n in ("take", "windows")
+    ],
+    *[
+        taken(g, mode=m, grad=(0,), name=n, fill_value=3)
+        for n, g in dict(out=OUTSIDE, far=FAR).items()
+        for m in ("clip", "fill")
+    ],
+    *[
+        taken(ROWS, mode=m, indices=d.name, name=d.name)
+        for d in dtypes.INT
+        for m in ("clip", "fill")
+    ],
     taken(((300, 2), np.array([[-1], [100]], np.int8), *ROWS[2:3], (1, 2)), name="narrow"),
-    taken(((2, 2), np.array([[2**64 - 1], [1]], np.uint64), *ROWS[2:3], (1, 2)), mode="fill", name="huge"),
+    taken(
+        ((2, 2), np.array([[2**64 - 1], [1]], np.uint64), *ROWS[2:3], (1, 2)),
+        mode="fill",
+        name="huge",
+    ),
     taken(OUTSIDE, "int32", "fill", fill_value=-7, name="value"),
     taken(OUTSIDE, mode="fill", fill_value=2.5, grad=(0,), name="value"),
     taken(UNIQUE, grad=(0,), unique_indices=True, name="unique"),
@@ -125,7 +179,11 @@ GATHERS = [
 SETS = [
     *[put(scatter, ROWS, d) for d in EVERY],
     *[put(scatter, g, grad=(0, 2), name=n) for n, g in INSIDE.items()],
-    *[put(scatter, g, mode=m, grad=(0, 2), name=n) for n, g in dict(out=OUTSIDE, far=FAR).items() for m in ("clip", "fill")],
+    *[
+        put(scatter, g, mode=m, grad=(0, 2), name=n)
+        for n, g in dict(out=OUTSIDE, far=FAR).items()
+        for m in ("clip", "fill")
+    ],
     put(scatter, UNIQUE, grad=(0, 2), unique_indices=True, name="unique"),
     put(scatter, ROWS, mode="promise_in_bounds", grad=(0, 2), name="promise"),
     put(scatter, ROWS, "complex64", grad=(0, 2), name="complex"),
@@ -133,9 +191,21 @@ SETS = [
 
 ADDS = [
     *[put(scatter_add, ROWS, d) for d in dtypes.ALL],
-    *[put(scatter_add, g, mode=m, grad=(0, 2), name=n) for n, g in INSIDE.items() for m in ("clip", "fill")],
-    *[put(scatter_add, g, mode=m, grad=(0, 2), name=n) for n, g in dict(out=OUTSIDE, far=FAR).items() for m in ("clip", "fill")],
-    *[put(scatter_add, ROWS, mode=m, indices=d.name, name=d.name) for d in dtypes.INT for m in ("clip", "fill")],
+    *[
+        put(scatter_add, g, mode=m, grad=(0, 2), name=n)
+        for n, g in INSIDE.items()
+        for m in ("clip", "fill")
+    ],
+    *[
+        put(scatter_add, g, mode=m, grad=(0, 2), name=n)
+        for n, g in dict(out=OUTSIDE, far=FAR).items()
+        for m in ("clip", "fill")
+    ],
+    *[
+        put(scatter_add, ROWS, mode=m, indices=d.name, name=d.name)
+        for d in dtypes.INT
+        for m in ("clip", "fill")
+    ],
     put(scatter_add, UNIQUE, grad=(0, 2), unique_indices=True, name="unique"),
     put(scatter_add, ROWS, mode="promise_in_bounds", grad=(0, 2), name="promise"),
     put(scatter_add, ROWS, "complex64", grad=(0, 2), name="complex"),
@@ -143,12 +213,19 @@ ADDS = [
 
 MULS = [
     *[put(scatter_mul, ROWS, d) for d in dtypes.ALL],
-    *[put(scatter_mul, g, mode="fill", grad=(0, 2), name=n, make=away) for away in [lambda *a, **k: between(0.5, 2, *a, **k)]
-      for n, g in dict(INSIDE, out=OUTSIDE, far=FAR).items()],
+    *[
+        put(scatter_mul, g, mode="fill", grad=(0, 2), name=n, make=away)
+        for away in [lambda *a, **k: between(0.5, 2, *a, **k)]
+        for n, g in dict(INSIDE, out=OUTSIDE, far=FAR).items()
+    ],
     put(scatter_mul, UNIQUE, grad=(0, 2), unique_indices=True, name="unique"),
     Sample(
         scatter_mul,
-        (np.array([2.0, 3.0], np.float32), np.zeros((3, 1), np.int32), np.array([0.0, 5.0, 4.0], np.float32)),
+        (
+            np.array([2.0, 3.0], np.float32),
+            np.zeros((3, 1), np.int32),
+            np.array([0.0, 5.0, 4.0], np.float32),
+        ),
         dict(dims=ScatterDims((), (0,), (0,)), mode="clip"),
         grad=(0, 2),
         second_order=False,  # a zero among several factors has an exact first derivative only
@@ -156,7 +233,11 @@ MULS = [
     ),
     Sample(
         scatter_mul,
-        (np.array([2.0, 3.0], np.float32), np.zeros((4, 1), np.int32), np.array([0.0, 5.0, 0.0, 4.0], np.float32)),
+        (
+            np.array([2.0, 3.0], np.float32),
+            np.zeros((4, 1), np.int32),
+            np.array([0.0, 5.0, 0.0, 4.0], np.float32),
+        ),
         dict(dims=ScatterDims((), (0,), (0,)), mode="clip"),
         grad=(0, 2),
         name="two-zeros",
@@ -168,12 +249,18 @@ EXTREMA = [
     for op in (scatter_max, scatter_min)
     for sample in (
         *[put(op, ROWS, d) for d in dtypes.BOOL + dtypes.INT + dtypes.FLOAT],
-        *[put(op, g, mode="fill", grad=(0, 2), name=n, make=distinct) for n, g in dict(INSIDE, out=OUTSIDE, far=FAR).items()],
+        *[
+            put(op, g, mode="fill", grad=(0, 2), name=n, make=distinct)
+            for n, g in dict(INSIDE, out=OUTSIDE, far=FAR).items()
+        ],
         put(op, OUTSIDE, grad=(0, 2), make=distinct, name="clamped"),
         Sample(
             op,
-            (np.array([1.0, np.nan, 1.0], np.float32), np.array([[0], [1], [2]], np.int32),
-             np.array([np.nan, 1.0, np.inf], np.float32)),
+            (
+                np.array([1.0, np.nan, 1.0], np.float32),
+                np.array([[0], [1], [2]], np.int32),
+                np.array([np.nan, 1.0, np.inf], np.float32),
+            ),
             dict(dims=ScatterDims((), (0,), (0,)), mode="clip"),
             name="nan",
         ),

@@ -22,7 +22,9 @@ def joined(*xs, axis, **options):
 
 
 def counting(shape, dtype, axis):
-    return Sample(iota, (), dict(shape=shape, dtype=np.dtype(dtype), axis=axis), name=f"{dtype}{shape}-{axis}")
+    return Sample(
+        iota, (), dict(shape=shape, dtype=np.dtype(dtype), axis=axis), name=f"{dtype}{shape}-{axis}"
+    )
 
 
 SLICES = [
@@ -52,11 +54,27 @@ PADS = [
 
 CONCATENATES = [
     *[joined(normal((2, 3), d), normal((2, 1), d, 1), axis=1) for d in EVERY],
-    joined(normal((2, 3)), normal((1, 3), seed=1), normal((3, 3), seed=2), axis=0, grad=(0, 1, 2), name="three"),
-    joined(normal((2, 3)), normal((2, 0)), normal((2, 2), seed=2), axis=1, grad=(0, 1, 2), name="empty-part"),
+    joined(
+        normal((2, 3)),
+        normal((1, 3), seed=1),
+        normal((3, 3), seed=2),
+        axis=0,
+        grad=(0, 1, 2),
+        name="three",
+    ),
+    joined(
+        normal((2, 3)),
+        normal((2, 0)),
+        normal((2, 2), seed=2),
+        axis=1,
+        grad=(0, 1, 2),
+        name="empty-part",
+    ),
     joined(normal((4,)), axis=0, grad=(0,), name="single"),
     joined(normal((0,)), normal((0,)), axis=0, name="empty"),
-    joined(normal((3,), "complex64"), normal((2,), "complex64", 1), axis=0, grad=(1,), name="complex"),
+    joined(
+        normal((3,), "complex64"), normal((2,), "complex64", 1), axis=0, grad=(1,), name="complex"
+    ),
 ]
 
 REVS = [
