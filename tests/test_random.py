@@ -131,7 +131,7 @@ def test_every_sampler_is_in_the_table():
 @pytest.mark.parametrize("name, args, tol, moments", DRAWS, ids=IDS)
 def test_draws_equal_jax(name, args, tol, moments):
     jax = pytest.importorskip("jax")
-    if args == (LAM, (40, 6)):
+    if args and args[0] is LAM:
         args = (LAM[:5], (40, 5))  # JAX's loop does not end for NaN
     ours = draw(name, args, random.key(7))
     if name == "multinomial":

@@ -90,6 +90,7 @@ def complex_dtype(dtype: np.dtype) -> np.dtype:
 _NARROW = {int64: int32, uint64: uint32, float64: float32, complex128: complex64}
 _PYTHON = {bool: bool_, int: int32, float: float32, complex: complex64}
 _BY_NAME = {d.name: d for d in ALL + FLOAT8} | {"bool_": bool_}
+_BY_NAME |= {t.__name__: d for t, d in _PYTHON.items()}
 
 
 def default_dtype(dtype: np.dtype) -> np.dtype:
@@ -103,12 +104,14 @@ def as_dtype(dtype) -> np.dtype:
     >>> as_dtype(float), as_dtype("bfloat16")
     (dtype('float32'), dtype(bfloat16))
     """
-    if type(dtype) in (type, np.dtype) or not isinstance(dtype, str):
-        if dtype in _PYTHON:
-            return _PYTHON[dtype]
-        result = np.dtype(getattr(dtype, "dtype", dtype))
-    else:
+    if isinstance(dtype, np.dtype):
+        result = dtype
+    elif isinstance(dtype, str):
         result = _BY_NAME.get(dtype) or np.dtype(dtype)
+    elif isinstance(dtype, type):
+        result = _PYTHON.get(dtype) or np.dtype(dtype)
+    else:
+        result = np.dtype(getattr(dtype, "dtype", dtype))
     if result not in _KIND:
         kind(result)
     return result
@@ -179,7 +182,8 @@ def promote(a: np.dtype, a_weak: bool, b: np.dtype, b_weak: bool) -> tuple[np.dt
         return a, a_weak and b_weak
     node = _join(_node(a, a_weak), _node(b, b_weak))
     if not isinstance(node, str):
-        return node, False
+        # int32 with uint32 would need 64 bits, which neither of them asked for.
+        return (node if node in (a, b) else default_dtype(node)), False
     if not (a_weak and b_weak):
         # int64 with uint64, or bool with a weak int: the weak node keeps the widest operand of its kind.
         strong = [d for d, w in ((a, a_weak), (b, b_weak)) if not w and kind(d) != "b"]

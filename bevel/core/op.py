@@ -12,6 +12,7 @@ from typing import Any
 from bevel.core.aval import Aval
 from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.interpreter import state
+from bevel.core.source import Source
 
 
 class Unsupported:
@@ -154,9 +155,10 @@ class Op:
         raise TypeError(f"op {self.name} is code, not data: it cannot be pickled; save arrays or export the program")
 
 
-def rule(op: Op, field: str) -> Callable[..., Any]:
-    """A rule of an op; raises `errors.Unsupported` with the reason when there is none."""
+def rule(op: Op, field: str, src: Source | None = None) -> Callable[..., Any]:
+    """A rule of an op; raises `errors.Unsupported` with the reason, and the line if given, when there is none."""
     found = getattr(op, field)
     if isinstance(found, Unsupported):
-        raise UnsupportedError(f"{op.name} has no {field} rule: {found.why}")
+        place = "" if src is None else f" (written at {src})"
+        raise UnsupportedError(f"{op.name}{place} has no {field} rule: {found.why}")
     return found

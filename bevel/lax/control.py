@@ -16,6 +16,7 @@ from bevel.control.while_loop import while_loop as while_op
 from bevel.core import config, tree
 from bevel.core.aval import aval_of
 from bevel.core.dtypes import is_integer
+from bevel.core.dtypes import promote as promote_dtypes
 from bevel.core.handle import WEAK, Handle, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.core.source import user_source, where
@@ -56,11 +57,12 @@ def _check_carry(what: str, rule: str, in_tree, out_tree, inputs: Sequence[Handl
 
 
 def _strengthen(handles: Sequence[Handle], outs: Sequence[Any]) -> list[Handle] | None:
-    """Weakly typed initial values at the dtype the body gives them; None if nothing changes."""
-    new = [
-        astype(h, o.dtype) if h._tag is WEAK and o.shape == aval_of(h._v).shape and o.dtype != h._v.dtype else h
-        for h, o in zip(handles, outs, strict=True)
-    ]
+    """Weakly typed initial values promoted with what the body gives; None if nothing changes."""
+    new = []
+    for h, o in zip(handles, outs, strict=True):
+        if h._tag is WEAK and o.dtype != h._v.dtype:
+            h = astype(h, promote_dtypes(np.dtype(h._v.dtype), True, o.dtype, False)[0])
+        new.append(h)
     return None if all(a is b for a, b in zip(new, handles, strict=True)) else new
 
 

@@ -91,8 +91,7 @@ class Rngs(Module):
     Traceback (most recent call last):
     ...
     AttributeError: this Rngs has no stream 'noise'; it has params, dropout.
-    Write instead: nn.Rngs(params=..., dropout=..., noise=0), or nn.Rngs(0, ...) for a default
-    stream.
+    Write instead: nn.Rngs(params=..., dropout=..., noise=0), or nn.Rngs(0, ...) for all names.
     """
 
     def __init__(self, default: Any = None, **streams: Any):
@@ -116,7 +115,7 @@ class Rngs(Module):
         shown = ", ".join(f"{n}=..." for n in given) + ", " if given else ""
         return (
             f"this Rngs has no stream {name!r}; it has {', '.join(given) or 'none'}.\n"
-            f"Write instead: nn.Rngs({shown}{name}=0), or nn.Rngs(0, ...) for a default stream."
+            f"Write instead: nn.Rngs({shown}{name}=0), or nn.Rngs(0, ...) for all names."
         )
 
     def __getitem__(self, name: str) -> RngStream:

@@ -12,7 +12,7 @@ from bevel.core.dtypes import float32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import Handle, logical_shape, wrap
 from bevel.numpy import reductions
-from bevel.numpy.arguments import contents, inexact, integer, number
+from bevel.numpy.arguments import cast, contents, inexact, integer, number
 from bevel.numpy.convert import enter
 from bevel.numpy.manipulation import ravel, reshape
 from bevel.numpy.selection import where
@@ -26,7 +26,7 @@ def _limits(x: Any, range: Range) -> tuple[Any, Any]:
     case.
     """
     if range is not None:
-        low, high = (wrap(inexact(number("histogram", v))) for v in range)
+        low, high = (wrap(cast(number("histogram", v), np.dtype(x.dtype))) for v in range)
     elif math.prod(x.shape) == 0:
         low, high = (wrap(np.asarray(v, float32)) for v in (0, 1))
     else:

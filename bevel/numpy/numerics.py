@@ -18,7 +18,7 @@ from bevel.core.dtypes import UNSIGNED, bool_, float32, int32
 from bevel.core.graph import trace
 from bevel.core.handle import Handle, KeyTag, logical_shape, wrap
 from bevel.core.interpreter import EAGER, state
-from bevel.numpy.arguments import known
+from bevel.numpy.arguments import cast, known
 from bevel.numpy.convert import enter, numbers, promote
 from bevel.numpy.elementwise import const, dtype_of, is_int, sign_bit
 from bevel.numpy.families import named
@@ -68,14 +68,21 @@ def round(a: Any, decimals: int = 0, out: None = None) -> Any:
     (v,), tag = numbers("round", (a,))
     if is_int(v) or v.dtype == bool_:
         return wrap(v if decimals >= 0 or v.dtype == bool_ else _rounded_integer(v, 10**-decimals), tag)
-    if decimals == 0:
-        return wrap(_rounded(v), tag)
-    scale = const(v, 10.0 ** builtins.abs(decimals))
-    scaled = ops.mul(v, scale) if decimals > 0 else ops.div(v, scale)
-    back = ops.div(_rounded(scaled), scale) if decimals > 0 else ops.mul(_rounded(scaled), scale)
+    return wrap(_rounded(v) if decimals == 0 else _rounded_decimal(v, decimals), tag)
+
+
+# XLA multiplies by the inverse of a constant, which can miss the nearest decimal; twice the digits hide it.
+_TWICE = {dtypes.float16: float32, dtypes.bfloat16: float32, float32: dtypes.float64, dtypes.float64: dtypes.float64}
+
+
+def _rounded_decimal(v: Any, decimals: int) -> Any:
     if dtypes.is_complex(v.dtype):
-        return wrap(back, tag)
-    return wrap(ops.select(ops.is_finite(scaled), back, v), tag)
+        return ops.complex(_rounded_decimal(ops.real(v), decimals), _rounded_decimal(ops.imag(v), decimals))
+    unit = 10.0 ** builtins.abs(decimals)
+    scaled = ops.mul(v, const(v, unit)) if decimals > 0 else ops.div(v, const(v, unit))
+    whole = cast(_rounded(scaled), _TWICE[v.dtype])
+    back = ops.div(whole, const(whole, unit)) if decimals > 0 else ops.mul(whole, const(whole, unit))
+    return ops.select(ops.is_finite(scaled), cast(back, v.dtype), v)
 
 
 around = round

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from bevel.core import dtypes
 from bevel.core.dtypes import as_dtype, bool_, float32, int32, uint32
 from bevel.core.handle import wrap
 from bevel.numpy.arguments import axes_of, axis_of, cast, inexact, no_out, number, truth
-from bevel.numpy.convert import broadcast_values, enter
+from bevel.numpy.convert import broadcast_value, broadcast_values
 
 Axis = int | tuple[int, ...] | None
 
@@ -140,10 +141,49 @@ def _extreme(name, op, bool_op, join, edge, a, axis, out, keepdims, initial, whe
             f"no {name}.\n"
             f"Write instead: bnp.{name}(x, initial=...), the result for empty input."
         )
+    if dtypes.is_complex(np.dtype(x.dtype)):
+        # In NumPy's order of complex numbers, which no reduction has: the ends of the sorted elements.
+        op, join = _COMPLEX[name], _first_or_last(name)
     if x.dtype == bool_:
         op, join = bool_op
     result = reduce_value(op, x, axes, keepdims)
     return wrap(_with_initial(name, join, result, initial))
+
+
+def as_rows(x: Any, axes: tuple[int, ...]) -> Any:
+    """A value with the axes as one, the last."""
+    rest = [i for i in range(len(x.shape)) if i not in axes]
+    order = (*rest, *axes)
+    x = x if order == tuple(range(len(order))) else ops.transpose(x, permutation=order)
+    size = math.prod(x.shape[len(rest) :])
+    return ops.reshape(x, shape=(*x.shape[: len(rest)], size))
+
+
+def _end_of_sorted(name: str) -> Callable:
+    def reduce(x: Any, axes: tuple[int, ...]) -> Any:
+        rows = as_rows(x, axes)
+        lead, n = tuple(rows.shape[:-1]), rows.shape[-1]
+        (rows,) = ops.sort(rows, axis=len(lead), num_keys=1, stable=False)
+
+        def at(i: int) -> Any:
+            start, limit = (*(0,) * len(lead), i), (*lead, i + 1)
+            return ops.reshape(ops.slice(rows, start=start, limit=limit, strides=None), shape=lead)
+
+        last = at(n - 1)
+        return last if name == "max" else ops.select(ops.ne(last, last), last, at(0))
+
+    return reduce
+
+
+def _first_or_last(name: str) -> Callable:
+    def join(x: Any, y: Any) -> Any:
+        both = [ops.expand_dims(v, (0,)) for v in (x, y)]
+        return _COMPLEX[name](ops.concatenate(*both, axis=0), (0,))
+
+    return join
+
+
+_COMPLEX = {name: _end_of_sorted(name) for name in ("max", "min")}
 
 
 def max(
@@ -259,11 +299,21 @@ def _position(name, op, a, axis, out, keepdims):
         )
     if x.dtype == bool_:
         x = cast(x, dtypes.uint8)
+    if dtypes.is_complex(np.dtype(x.dtype)):
+        x, op = _is_extreme(name, x, where), ops.argmax
     result = op(x, axis=where, index_dtype=int32)
     if keepdims:
         kept = range(len(shape)) if axis is None else (where,)
         result = ops.reshape(result, shape=_kept(shape, tuple(kept)))
     return wrap(result)
+
+
+def _is_extreme(name: str, x: Any, axis: int) -> Any:
+    """Where complex numbers equal the extreme one along an axis, as uint8."""
+    best = reduce_value(_COMPLEX[name[3:]], x, (axis,), True)
+    best = broadcast_value(best, tuple(x.shape))
+    both_nan = ops.and_(ops.ne(x, x), ops.ne(best, best))
+    return cast(ops.or_(ops.eq(x, best), both_nan), dtypes.uint8)
 
 
 def argmax(a: Any, axis: int | None = None, out: None = None, keepdims: bool = False) -> Any:
@@ -419,7 +469,8 @@ def _running(name, op, a, axis, dtype, out) -> Any:
     if axis is None:
         x, axis = ops.reshape(x, shape=(math.prod(x.shape),)), 0
     axis = axis_of(name, axis, len(x.shape))
-    x = cast(x, as_dtype(dtype) if dtype is not None else _NARROW.get(np.dtype(x.dtype), x.dtype))
+    default = int32 if x.dtype == bool_ else np.dtype(x.dtype)
+    x = cast(x, default if dtype is None else as_dtype(dtype))
     if x.dtype == bool_:
         return cast(op(cast(x, int32), axis=axis, reverse=False), bool_)
     return op(x, axis=axis, reverse=False)
@@ -444,10 +495,12 @@ def cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: None = None
 
 
 def _cumulative(name, op, unit, x, axis, dtype, include_initial) -> Any:
-    ndim = len(enter(x)._v.shape)
+    value = number(name, x)
+    ndim = len(value.shape)
+    dtype = _NARROW.get(np.dtype(value.dtype)) if dtype is None else dtype
     if axis is None and ndim != 1:
         raise ValueError(f"{name}: an array with {ndim} axes needs axis=")
-    result = _running(name, op, x, 0 if axis is None else axis, dtype, None)
+    result = _running(name, op, wrap(value), 0 if axis is None else axis, dtype, None)
     if include_initial:
         axis = axis_of(name, 0 if axis is None else axis, ndim)
         first = ops.full(_kept(result.shape, (axis,)), unit, np.dtype(result.dtype))

@@ -270,6 +270,9 @@ def _slide(
             f"{name}: takes two vectors with elements, got shapes {tuple(x.shape)} and "
             f"{tuple(y.shape)}"
         )
+    dtype = np.dtype(x.dtype)
+    if dtype == np.bool_:
+        x, y = cast(x, dtypes.int32), cast(y, dtypes.int32)
     y = y if flipped else conjugate(y)
     turned = x.shape[0] < y.shape[0]
     x, y = (y, x) if turned else (x, y)
@@ -287,6 +290,7 @@ def _slide(
         preferred=preferred_of(preferred_element_type),
     )
     out = ops.reshape(out, shape=(out.shape[2],))
+    out = cast(out, dtype) if dtype == np.bool_ else out
     # A correlation the other way round is itself, read backwards.
     return wrap(ops.rev(out, axes=(0,)) if turned and not flipped else out)
 

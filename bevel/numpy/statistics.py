@@ -160,18 +160,6 @@ def _places(q: Any, count: Any, n: int, method: str, dtype: np.dtype) -> tuple[A
     return low.astype(int32), high.astype(int32), weight
 
 
-def _rows(x: Any, axes: tuple[int, ...]) -> Any:
-    """The reduced axes as one, the last."""
-    rest = [i for i in range(len(x.shape)) if i not in axes]
-    x = (
-        x
-        if (*rest, *axes) == tuple(range(len(x.shape)))
-        else ops.transpose(x, permutation=(*rest, *axes))
-    )
-    size = math.prod(x.shape[len(rest) :])
-    return ops.reshape(x, shape=(*x.shape[: len(rest)], size))
-
-
 def _quantile(
     name: str, a: Any, q: Any, axis: Axis, keepdims: bool, method: str, skip_nan: bool
 ) -> Any:
@@ -186,7 +174,7 @@ def _quantile(
     x = cast(x, float32) if dtype in (float16, bfloat16) else x
     wide, shape = np.dtype(x.dtype), tuple(x.shape)
     axes = axes_of(name, axis, len(shape))
-    rows = _rows(x, axes)
+    rows = reductions.as_rows(x, axes)
     n = rows.shape[-1]
     kept = (
         tuple([1 if i in axes else m for i, m in enumerate(shape)])

@@ -13,7 +13,7 @@ import numpy as np
 from bevel.core import dtypes
 from bevel.core.dtypes import ALL, COMPLEX, FLOAT, INT, NUMBER
 from bevel.core.op import Op, Unsupported, is_undefined, linear, multilinear, zero_tangent
-from bevel.ops.base import check_dtype, full_like, zeros_like
+from bevel.ops.base import HALF, check_dtype, full_like, zeros_like
 from bevel.ops.families import binary, unary, via_float32
 from bevel.ops.logic import eq, lt, select
 
@@ -281,10 +281,16 @@ def _integer_power(x, y):
 
 
 exp = unary("exp", np.exp, "exponential", lambda ctx, t, x: mul(t, ctx.out))
+def _exp2_lower(b, x):
+    if x.aval.dtype in HALF:  # the product rounded to 16 bits would be far from the power
+        return b.convert(_exp2_lower(b, b.convert(x, dtypes.float32)), x.aval.dtype)
+    return b.exponential(b.multiply(x, b.full(math.log(2), x.aval)))
+
+
 exp2 = unary(
     "exp2",
     np.exp2,
-    lambda b, x: b.exponential(b.multiply(x, b.full(math.log(2), x.aval))),
+    _exp2_lower,
     lambda ctx, t, x: mul(t, mul(ctx.out, full_like(x, math.log(2)))),
 )
 log = unary("log", np.log, "log", lambda ctx, t, x: div(t, x))

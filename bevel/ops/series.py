@@ -174,77 +174,85 @@ class Program:
 # -- the incomplete gamma function ----------------------------------------------------------------
 
 
-def _gamma_series(xp, eps: float, a, x):
-    """Sum of x**n / ((a+1)...(a+n)) and its derivative in `a`: igamma is the sum times x**a exp(-x)
-    / gamma(a+1).
+def _gamma_series(xp, eps: float, a, x, slope: bool):
+    """Sum of x**n / ((a+1)...(a+n)) and, if `slope`, its derivative in `a`.
+
+    igamma is the sum times x**a exp(-x) / gamma(a+1).
     """
 
-    def more(a, x, r, c, ans, dc, dans):
-        open_ = (c > ans * eps) | (xp.abs(dc) > xp.abs(dans) * eps)
-        return open_ & (r < a + MAX_TERMS)
+    def more(a, x, r, c, ans, dc=None, dans=None):
+        unfinished = c > ans * eps
+        if slope:
+            unfinished = unfinished | (xp.abs(dc) > xp.abs(dans) * eps)
+        return unfinished & (r < a + MAX_TERMS)
 
-    def step(a, x, r, c, ans, dc, dans):
+    def step(a, x, r, c, ans, dc=None, dans=None):
         r = r + 1.0
-        dc = dc * (x / r) - c * x / (r * r)
-        c = c * (x / r)
-        return a, x, r, c, ans + c, dc, dans + dc
+        ratio = x / r
+        new = c * ratio
+        if not slope:
+            return a, x, r, new, ans + new
+        dc = dc * ratio - new / r
+        return a, x, r, new, ans + new, dc, dans + dc
 
     one, zero = a * 0.0 + 1.0, a * 0.0
-    _, _, _, _, ans, _, dans = xp.loop(more, step, [a, x, a, one, one, zero, zero])
-    return ans, dans
+    out = xp.loop(more, step, [a, x, a, one, one, *([zero, zero] if slope else [])])
+    return out[4], out[-1]
 
 
-def _gamma_fraction(xp, eps: float, a, x):
-    """The continued fraction of igammac and its derivative in `a`; times x**a exp(-x) / gamma(a) it
-    is igammac.
+def _gamma_fraction(xp, eps: float, a, x, slope: bool):
+    """The continued fraction of igammac and, if `slope`, its derivative in `a`.
+
+    Times x**a exp(-x) / gamma(a) it is igammac.
     """
 
     def more(a, n, z, ans, change, *rest):
         return (change > eps) & (n < MAX_TERMS)
 
-    def step(a, n, z, ans, change, dans, p1, q1, p2, q2, dp1, dq1, dp2, dq2):
+    def step(a, n, z, ans, change, p1, q1, p2, q2, *slopes):
         n, z = n + 1.0, z + 2.0
         y = n * (n + 1.0 - a)
         p, q = p1 * z - p2 * y, q1 * z - q2 * y
-        dp = dp1 * z - p1 - dp2 * y + p2 * n
-        dq = dq1 * z - q1 - dq2 * y + q2 * n
         valid = q != 0.0
         safe = xp.where(valid, q, 1.0)
         new = xp.where(valid, p / safe, ans)
-        dnew = xp.where(valid, (dp - new * dq) / safe, dans)
-        change = xp.where(
-            valid, xp.abs((ans - new) / new) + xp.abs(dnew - dans) / (1.0 + xp.abs(dnew)), 1.0
-        )
+        change = xp.abs((ans - new) / new)
         shrink = xp.where(xp.abs(p) > _RESCALE, 1.0 / _RESCALE, p * 0.0 + 1.0)
-        return (a, n, z, new, change, dnew, *[v * shrink for v in (p, q, p1, q1, dp, dq, dp1, dq1)])
+        after = [v * shrink for v in (p, q, p1, q1)]
+        if slope:
+            dans, dp1, dq1, dp2, dq2 = slopes
+            dp = dp1 * z - p1 - dp2 * y + p2 * n
+            dq = dq1 * z - q1 - dq2 * y + q2 * n
+            dnew = xp.where(valid, (dp - new * dq) / safe, dans)
+            change = change + xp.abs(dnew - dans) / (1.0 + xp.abs(dnew))
+            after += [dnew, *[v * shrink for v in (dp, dq, dp1, dq1)]]
+        return (a, n, z, new, xp.where(valid, change, 1.0), *after)
 
     one, zero = a * 0.0 + 1.0, a * 0.0
     z = x - a + 2.0
     p1, q1 = x + 1.0, z * x
     ans = p1 / q1
-    dans = ans * x / q1  # from dp1 = 0, dq1 = -x
-    state = [a, zero, z, ans, one, dans, p1, q1, one, x, zero, -x, zero, zero]
-    out = xp.loop(more, step, state)
-    return out[3], out[5]
+    # At the start the derivatives of p1 and q1 are 0 and -x.
+    slopes = [ans * x / q1, zero, -x, zero, zero] if slope else []
+    out = xp.loop(more, step, [a, zero, z, ans, one, p1, q1, one, x, *slopes])
+    return out[3], out[9] if slope else None
 
 
-def _gamma_parts(xp, eps: float, a, x):
-    """(fraction applies, log of x**a exp(-x) / gamma(a), series parts, fraction parts), for a, x >
-    0.
-    """
+def _gamma_parts(xp, eps: float, a, x, slope: bool):
+    """(Where the fraction applies, log of x**a exp(-x) / gamma(a), the series, the fraction)."""
     fraction = (x > 1.0) & (x > a)
     inside = (a > 0.0) & (x > 0.0) & (x < math.inf) & (a < math.inf)
     by_series, by_fraction = inside & ~fraction, inside & fraction
     log_scale = a * xp.log(x) - x - xp.lgamma(a)
-    series = _gamma_series(xp, eps, xp.where(by_series, a, 1.0), xp.where(by_series, x, 0.5))
+    series = _gamma_series(xp, eps, xp.where(by_series, a, 1.0), xp.where(by_series, x, 0.5), slope)
     fractions = _gamma_fraction(
-        xp, eps, xp.where(by_fraction, a, 1.0), xp.where(by_fraction, x, 2.0)
+        xp, eps, xp.where(by_fraction, a, 1.0), xp.where(by_fraction, x, 2.0), slope
     )
     return by_fraction, log_scale, series, fractions
 
 
 def _igamma_either(xp, eps: float, a, x, upper: bool):
-    by_fraction, log_scale, (low, _), (high, _) = _gamma_parts(xp, eps, a, x)
+    by_fraction, log_scale, (low, _), (high, _) = _gamma_parts(xp, eps, a, x, slope=False)
     scale = xp.exp(log_scale)
     low, high = scale * low / a, scale * high
     out = xp.where(by_fraction, high if upper else 1.0 - high, 1.0 - low if upper else low)
@@ -268,7 +276,7 @@ def igammac(xp, eps: float, a, x):
 
 def random_gamma_grad(xp, eps: float, a, x):
     """How a sample `x` of a gamma distribution moves with the shape `a` at fixed probability."""
-    by_fraction, _, (low, dlow), (high, dhigh) = _gamma_parts(xp, eps, a, x)
+    by_fraction, _, (low, dlow), (high, dhigh) = _gamma_parts(xp, eps, a, x, slope=True)
     log_x = xp.log(x)
     series = -(dlow + low * (log_x - xp.digamma(a + 1.0))) * x / a
     fraction = (dhigh + high * (log_x - xp.digamma(a))) * x

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from bevel.core import config, interpreter
 from bevel.core.aval import aval_of
 from bevel.core.buffer import Buffer
-from bevel.core.graph import Graph, GraphBuilder, Var
+from bevel.core.graph import Graph, GraphBuilder, Var, subgraphs
 from bevel.core.interpreter import EAGER, Backend, Tracer, leaked, under
 from bevel.core.op import Unsupported
 from bevel.xla import client
@@ -147,15 +147,24 @@ class XLABackend(Backend):
         return above is not None and (above < 0 or any(aval_of(a).size > above for a in args))
 
     def run(self, op, args, params):
-        key = (op, tuple([aval_of(a) for a in args]), tuple(params.items()))
+        avals = tuple([aval_of(a) for a in args])
+        key = (op, avals, tuple(params.items()))
+
+        def make() -> Program:
+            return Program(one_op_graph(op, avals, params), op.name)
+
+        # The program of an op that holds a graph lives as long as that graph.
+        graph = next(subgraphs(params), None)
+        outs = (self._remembered(key, make) if graph is None else graph.cached(key, make))(args)
+        return tuple(outs) if op.multiple else outs[0]
+
+    def _remembered(self, key: Any, make: Callable[[], Program]) -> Program:
         program = self._programs.get(key)
         if program is None:
-            program = Program(one_op_graph(op, key[1], params), op.name)
-            self._programs[key] = program
+            program = self._programs[key] = make()
             if len(self._programs) > EAGER_PROGRAMS:
                 self._programs.popitem(last=False)
-        outs = program(args)
-        return tuple(outs) if op.multiple else outs[0]
+        return program
 
 
 interpreter.set_backend(XLABackend())

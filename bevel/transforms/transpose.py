@@ -34,7 +34,7 @@ def backward(graph: Graph, residuals: Sequence[Any], cotangents: Sequence[Any]) 
                 args.append(i.value)
             else:
                 args.append(known[i] if i in known else Undefined(i.aval))
-        found = rule(eqn.op, "transpose")(
+        found = rule(eqn.op, "transpose", eqn.source)(
             tuple(out_cts) if eqn.op.multiple else out_cts[0], *args, **eqn.params
         )
         if len(args) == 1 and type(found) not in (tuple, list):

@@ -2,11 +2,10 @@
 
 Exit codes, for cron: 0 all is well; 2 the command or the file is wrong, nothing was written; 3 the
 run was written, but its forecasts were no better than last week's numbers; 1 anything else; 130 and
-143 when it was interrupted.
+143 when it was interrupted or terminated.
 """
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
@@ -25,7 +24,6 @@ WORSE_THAN_NAIVE = 3
 
 def main(arguments=None):
     """Run a command and return its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
@@ -38,10 +36,6 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
-
-
-def _terminate(*_):
-    raise SystemExit(143)
 
 
 def _parser():

@@ -52,7 +52,7 @@ def simulate(seed=0, days=DAYS):
     orders = rng.poisson(np.exp(logs)).astype(float)
     orders[rng.random((size, days)) < 0.012] = np.nan
     for depot in rng.choice(size, 4, replace=False):
-        start = rng.integers(60, days - 60)
+        start = rng.integers(days)
         orders[depot, start : start + rng.integers(7, 22)] = np.nan
     return Fleet(dates, depots, cities, orders)
 
