@@ -7,63 +7,65 @@
 Array([-1., -1.], dtype=float32)
 """
 
-import importlib
+from bevel.core.lazy import attach
+from bevel.version import __version__ as __version__
 
-from bevel import debug
-from bevel import numpy as numpy
-from bevel.api.callbacks import io_callback, pure_callback
-from bevel.api.custom import (
-    checkpoint_name,
-    checkpoint_policies,
-    closure_convert,
-    custom_gradient,
-    custom_jvp,
-    custom_vjp,
-    remat,
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "bevel.api.callbacks": ["io_callback", "pure_callback"],
+        "bevel.api.custom": [
+            "checkpoint_name",
+            "checkpoint_policies",
+            "closure_convert",
+            "custom_gradient",
+            "custom_jvp",
+            "custom_vjp",
+            "remat",
+        ],
+        "bevel.api.derivatives": [
+            "grad",
+            "hessian",
+            "jacfwd",
+            "jacrev",
+            "jvp",
+            "linear_transpose",
+            "linearize",
+            "value_and_grad",
+            "vjp",
+        ],
+        "bevel.api.devices": [
+            "block_until_ready",
+            "default_backend",
+            "default_device",
+            "device_count",
+            "device_get",
+            "device_put",
+            "devices",
+            "effects_barrier",
+            "local_device_count",
+            "local_devices",
+            "process_count",
+            "process_index",
+        ],
+        "bevel.api.graphs": ["eval_shape", "make_graph"],
+        "bevel.api.jit": ["ShapeDtypeStruct", "jit"],
+        "bevel.api.refs": ["Ref", "ref"],
+        "bevel.api.scopes": ["disable_jit", "named_scope"],
+        "bevel.api.vmap": ["vmap"],
+        "bevel.core.config": ["config"],
+        "bevel.numpy.array": ["Array"],
+    },
+    modules={
+        "checkpoint": "bevel.checkpoint",
+        "debug": "bevel.debug",
+        "errors": "bevel.core.errors",
+        "lax": "bevel.lax",
+        "nn": "bevel.nn",
+        "numpy": "bevel.numpy",
+        "optim": "bevel.optim",
+        "random": "bevel.random",
+        "tree": "bevel.core.tree",
+        "tree_util": "bevel.core.tree",
+    },
 )
-from bevel.api.derivatives import (
-    grad,
-    hessian,
-    jacfwd,
-    jacrev,
-    jvp,
-    linear_transpose,
-    linearize,
-    value_and_grad,
-    vjp,
-)
-from bevel.api.devices import (
-    block_until_ready,
-    default_backend,
-    default_device,
-    device_count,
-    device_get,
-    device_put,
-    devices,
-    effects_barrier,
-    local_device_count,
-    local_devices,
-    process_count,
-    process_index,
-)
-from bevel.api.graphs import eval_shape, make_graph
-from bevel.api.jit import ShapeDtypeStruct, jit
-from bevel.api.refs import Ref, ref
-from bevel.api.scopes import disable_jit, named_scope
-from bevel.api.vmap import vmap
-from bevel.core import errors, tree
-from bevel.core import tree as tree_util
-from bevel.core.config import config
-from bevel.numpy.array import Array
-from bevel.version import __version__
-
-
-
-_LAZY = ("checkpoint", "lax", "nn", "optim", "random")
-
-
-def __getattr__(name: str):
-    """Load the larger parts of the package when they are first used."""
-    if name in _LAZY:
-        return importlib.import_module(f"bevel.{name}")
-    raise AttributeError(f"module 'bevel' has no attribute {name!r}")

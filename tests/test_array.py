@@ -1,4 +1,6 @@
-"""The class `Array`: what it says about itself, conversions, operators, methods, errors, speed of the short cut."""
+"""The class `Array`: what it says about itself, conversions, operators, methods, errors, speed of
+the short cut.
+"""
 
 import copy
 import pickle
@@ -35,8 +37,16 @@ def make(request):
 def test_attributes(make):
     x = make(np.arange(6.0).reshape(2, 3))
     assert (x.shape, x.ndim, x.size, x.itemsize, x.nbytes) == ((2, 3), 2, 6, 4, 24)
-    assert x.dtype == np.float32 == bnp.float32 and x.dtype == "float32" and isinstance(x.dtype, np.dtype)
-    assert x.T.shape == (3, 2) and x.mT.shape == (3, 2) and make(np.zeros((2, 3, 4))).mT.shape == (2, 4, 3)
+    assert (
+        x.dtype == np.float32 == bnp.float32
+        and x.dtype == "float32"
+        and isinstance(x.dtype, np.dtype)
+    )
+    assert (
+        x.T.shape == (3, 2)
+        and x.mT.shape == (3, 2)
+        and make(np.zeros((2, 3, 4))).mT.shape == (2, 4, 3)
+    )
     assert isinstance(x, bv.Array) and bv.Array is bnp.ndarray
     assert not x.weak_type and bnp.asarray(1.0).weak_type and (bnp.asarray(1.0) * 2).weak_type
     assert repr(x.aval) == "float32[2,3]" and len(x) == 2
@@ -53,17 +63,26 @@ def test_attributes_under_jit():
 
     @bv.jit
     def f(x, k):
-        seen.update(shape=x.shape, dtype=x.dtype, size=x.T.size, len=len(x), key=(k.shape, str(k.dtype)), rows=len(list(x)))
+        seen.update(
+            shape=x.shape,
+            dtype=x.dtype,
+            size=x.T.size,
+            len=len(x),
+            key=(k.shape, str(k.dtype)),
+            rows=len(list(x)),
+        )
         with pytest.raises(bv.errors.ConcretizationTypeError):
             x.devices()
         assert x.block_until_ready() is x and x.copy() is x and not x.is_deleted()
         return x
 
     f(bnp.ones((2, 3)), random.key(0))
-    assert seen == dict(shape=(2, 3), dtype=np.float32, size=6, len=2, key=((), "key<threefry2x32>"), rows=2)
+    assert seen == dict(
+        shape=(2, 3), dtype=np.float32, size=6, len=2, key=((), "key<threefry2x32>"), rows=2
+    )
 
 
-# -- to NumPy and Python -----------------------------------------------------------------------------
+# -- to NumPy and Python ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -84,7 +103,13 @@ def test_to_numpy_is_shared_and_read_only(make, dtype):
 
 def test_the_data_given_is_not_shared():
     data = np.arange(3, dtype=np.float32)
-    arrays = [bnp.asarray(data), bnp.array(data), bnp.from_dlpack(data), bnp.asarray(memoryview(data)), bnp.frombuffer(data, "float32")]
+    arrays = [
+        bnp.asarray(data),
+        bnp.array(data),
+        bnp.from_dlpack(data),
+        bnp.asarray(memoryview(data)),
+        bnp.frombuffer(data, "float32"),
+    ]
     data[:] = 9
     for x in arrays:
         assert x.tolist() == [0, 1, 2]
@@ -101,7 +126,9 @@ def test_dlpack_and_buffer():
         t = torch.from_dlpack(x)
         t += 1
     assert x.tolist() == [0, 1, 2] and t.tolist() == [1, 2, 3]
-    assert bnp.asarray(torch.ones(2)).tolist() == [1, 1] and bnp.from_dlpack(torch.ones(2)).tolist() == [1, 1]
+    assert bnp.asarray(torch.ones(2)).tolist() == [1, 1] and bnp.from_dlpack(
+        torch.ones(2)
+    ).tolist() == [1, 1]
     if sys.version_info >= (3, 12):
         view = memoryview(x)
         assert view.readonly and view.tolist() == [0, 1, 2]
@@ -213,7 +240,9 @@ def test_repr_and_str(make):
     long = repr(make(np.arange(8) + 10**7))
     assert all(len(line) <= 75 for line in long.splitlines()) and long.endswith("dtype=int32)")
     assert f"{bnp.float32(3.14159):.2f} {bnp.int32(7):03d} {bnp.ones(2)}" == "3.14 007 [1. 1.]"
-    assert "key<threefry2x32>" in repr(random.key(0)) and "shape=(2,)" in repr(random.split(random.key(0)))
+    assert "key<threefry2x32>" in repr(random.key(0)) and "shape=(2,)" in repr(
+        random.split(random.key(0))
+    )
 
 
 def test_printing_a_traced_value_says_where_it_was_made():
@@ -227,7 +256,11 @@ def test_printing_a_traced_value_says_where_it_was_made():
 
     f(bnp.ones(3))
     for text in texts:
-        assert text.startswith("Traced<float32[3]> made at") and "test_array.py" in text and "bv.debug.print" in text
+        assert (
+            text.startswith("Traced<float32[3]> made at")
+            and "test_array.py" in text
+            and "bv.debug.print" in text
+        )
 
 
 def test_a_deleted_array_can_be_printed():
@@ -252,10 +285,20 @@ COMPARE = [py.eq, py.ne, py.lt, py.le, py.gt, py.ge]
 def test_operators_with_everything_on_the_other_side(make, op):
     a = np.array([1.5, 2.0, 3.0], np.float32)
     x = make(a)
-    for other in (x, a, 2, 2.0, np.float32(2), np.int32(2), [1.0, 2.0, 3.0], (1, 2, 3), bnp.asarray(2)):
+    for other in (
+        x,
+        a,
+        2,
+        2.0,
+        np.float32(2),
+        np.int32(2),
+        [1.0, 2.0, 3.0],
+        (1, 2, 3),
+        bnp.asarray(2),
+    ):
         b = np.asarray(other)
         for got, want in ((op(x, other), op(a, b)), (op(other, x), op(b, a))):
-            for g, w in zip(got, want) if op is divmod else [(got, want)]:
+            for g, w in zip(got, want, strict=True) if op is divmod else [(got, want)]:
                 assert isinstance(g, bv.Array)
                 np.testing.assert_allclose(g, w, rtol=1e-6)
 
@@ -272,8 +315,15 @@ def test_bit_operators(make, op):
 
 def test_unary_operators():
     x = bnp.array([1.5, -2.5])
-    assert (-x).tolist() == [-1.5, 2.5] and (+x).tolist() == [1.5, -2.5] and abs(x).tolist() == [1.5, 2.5]
-    assert (~bnp.array([True, False])).tolist() == [False, True] and (~bnp.arange(2)).tolist() == [-1, -2]
+    assert (
+        (-x).tolist() == [-1.5, 2.5]
+        and (+x).tolist() == [1.5, -2.5]
+        and abs(x).tolist() == [1.5, 2.5]
+    )
+    assert (~bnp.array([True, False])).tolist() == [False, True] and (~bnp.arange(2)).tolist() == [
+        -1,
+        -2,
+    ]
     assert round(x).tolist() == [2, -2] and round(x, 1).tolist() == [1.5, -2.5]
     assert 1.5 in x and 7 not in x
 
@@ -309,18 +359,34 @@ def test_other_classes_get_their_turn():
 
 
 def test_broadcast_errors_name_shapes_and_line():
-    for run in (lambda f: f(bnp.ones((2, 3)), bnp.ones(4)), lambda f: bv.jit(f)(bnp.ones((2, 3)), bnp.ones(4))):
+    for run in (
+        lambda f: f(bnp.ones((2, 3)), bnp.ones(4)),
+        lambda f: bv.jit(f)(bnp.ones((2, 3)), bnp.ones(4)),
+    ):
         for f in (py.add, py.lt, py.pow, bnp.hypot, bnp.arctan2):
-            with pytest.raises(bv.errors.ShapeError, match=r"(?s)\(2, 3\).*\(4,\).*(operator|test_array)"):
+            with pytest.raises(
+                bv.errors.ShapeError, match=r"(?s)\(2, 3\).*\(4,\).*(operator|test_array)"
+            ):
                 run(lambda x, y, f=f: f(x, y))
 
 
 def test_python_numbers_take_the_dtype_they_meet():
-    assert (bnp.ones(2, "float16") * 2.5).dtype == "float16" and (bnp.ones(2, "int8") + 1).dtype == "int8"
-    assert (bnp.ones(2, "int8") * 2.5).dtype == "float32" and (bnp.ones(2, bool) + 1).dtype == "int32"
-    assert (bnp.uint32(5) & 0xFFFFFFFF).item() == 5 and (bnp.asarray(2, bnp.int64) + 2**40).item() == 2**40 + 2
+    assert (bnp.ones(2, "float16") * 2.5).dtype == "float16" and (
+        bnp.ones(2, "int8") + 1
+    ).dtype == "int8"
+    assert (bnp.ones(2, "int8") * 2.5).dtype == "float32" and (
+        bnp.ones(2, bool) + 1
+    ).dtype == "int32"
+    assert (bnp.uint32(5) & 0xFFFFFFFF).item() == 5 and (
+        bnp.asarray(2, bnp.int64) + 2**40
+    ).item() == 2**40 + 2
     assert (bnp.ones(2) * 10**10).tolist() == [1e10, 1e10]
-    for f in (lambda: bnp.uint8(3) + 300, lambda: bnp.uint32(3) * -1, lambda: bnp.int32(1) + 2**31, lambda: bnp.asarray(2**31)):
+    for f in (
+        lambda: bnp.uint8(3) + 300,
+        lambda: bnp.uint32(3) * -1,
+        lambda: bnp.int32(1) + 2**31,
+        lambda: bnp.asarray(2**31),
+    ):
         with pytest.raises(OverflowError, match=r"(?s)does not fit.*test_array.*Write instead"):
             f()
     assert bool(bnp.uint8(3) < 300) and bool(bnp.uint8(3) > -1) and not bool(bnp.int32(3) == 2**40)
@@ -339,14 +405,20 @@ def test_mixing_float64_warns_once_and_names_the_line():
 
 small = st.builds(
     lambda a, dtype: a.astype(dtype),
-    hnp.arrays(np.int8, hnp.broadcastable_shapes((2, 3), max_dims=3, max_side=3), elements=st.integers(0, 5)),
+    hnp.arrays(
+        np.int8,
+        hnp.broadcastable_shapes((2, 3), max_dims=3, max_side=3),
+        elements=st.integers(0, 5),
+    ),
     st.sampled_from([np.float32, np.int32, np.uint8, np.bool_, np.complex64]),
 )
 
 
 @given(small, small, st.sampled_from([py.add, py.mul, py.eq, py.le, bnp.maximum]))
 def test_the_short_cut_gives_what_the_slow_path_gives(a, b, op):
-    """Eagerly many cases skip promotion and broadcasting: shape, dtype, weakness and values must not show it."""
+    """Eagerly many cases skip promotion and broadcasting: shape, dtype, weakness and values must
+    not show it.
+    """
 
     def run(f):
         try:
@@ -354,9 +426,14 @@ def test_the_short_cut_gives_what_the_slow_path_gives(a, b, op):
         except (TypeError, OverflowError) as e:
             return type(e)
 
-    for x, y in [(bnp.asarray(a), bnp.asarray(b)), (bnp.asarray(a), 2), (bnp.asarray(a), 0.5), (2, bnp.asarray(a))]:
-        quick = run(lambda: op(x, y))
-        slow = run(lambda: bv.jit(lambda: op(x, y))()) if False else run(lambda: bv.eval_shape(lambda: op(x, y)))
+    for x, y in [
+        (bnp.asarray(a), bnp.asarray(b)),
+        (bnp.asarray(a), 2),
+        (bnp.asarray(a), 0.5),
+        (2, bnp.asarray(a)),
+    ]:
+        quick = run(lambda x=x, y=y: op(x, y))
+        slow = run(lambda x=x, y=y: bv.eval_shape(lambda: op(x, y)))
         if isinstance(quick, type):
             assert quick is slow
         else:
@@ -366,17 +443,48 @@ def test_the_short_cut_gives_what_the_slow_path_gives(a, b, op):
 # -- methods ---------------------------------------------------------------------------------------
 
 METHODS = [
-    lambda x: x.sum(), lambda x: x.sum(axis=0), lambda x: x.sum(0, keepdims=True), lambda x: x.prod(axis=-1),
-    lambda x: x.mean(1), lambda x: x.var(ddof=1), lambda x: x.std(axis=0), lambda x: x.max(), lambda x: x.min(0),
-    lambda x: x.argmax(), lambda x: x.argmin(axis=1), lambda x: (x > 2).all(), lambda x: (x > 2).any(axis=0),
-    lambda x: x.cumsum(), lambda x: x.cumprod(axis=1), lambda x: x.clip(1, 3), lambda x: x.clip(max=2),
-    lambda x: x.round(1), lambda x: x.dot(x.T), lambda x: x.take(np.array([0, 2]), axis=1), lambda x: x.repeat(2, axis=0),
-    lambda x: x.reshape(3, 2), lambda x: x.reshape((-1,)), lambda x: x.reshape(3, -1), lambda x: x.ravel(),
-    lambda x: x.flatten(), lambda x: x.transpose(), lambda x: x.transpose(1, 0), lambda x: x.transpose((0, 1)),
-    lambda x: x.swapaxes(0, 1), lambda x: x[None].squeeze(0), lambda x: x.diagonal(), lambda x: x.trace(),
-    lambda x: x.astype(int), lambda x: x.astype("float16"), lambda x: x.conj(), lambda x: x.T, lambda x: x @ x.T,
-    lambda x: x.nonzero()[0], lambda x: x[0].searchsorted(np.float32(2.5)), lambda x: x.argsort(axis=0),
-]  # fmt: skip
+    lambda x: x.sum(),
+    lambda x: x.sum(axis=0),
+    lambda x: x.sum(0, keepdims=True),
+    lambda x: x.prod(axis=-1),
+    lambda x: x.mean(1),
+    lambda x: x.var(ddof=1),
+    lambda x: x.std(axis=0),
+    lambda x: x.max(),
+    lambda x: x.min(0),
+    lambda x: x.argmax(),
+    lambda x: x.argmin(axis=1),
+    lambda x: (x > 2).all(),
+    lambda x: (x > 2).any(axis=0),
+    lambda x: x.cumsum(),
+    lambda x: x.cumprod(axis=1),
+    lambda x: x.clip(1, 3),
+    lambda x: x.clip(max=2),
+    lambda x: x.round(1),
+    lambda x: x.dot(x.T),
+    lambda x: x.take(np.array([0, 2]), axis=1),
+    lambda x: x.repeat(2, axis=0),
+    lambda x: x.reshape(3, 2),
+    lambda x: x.reshape((-1,)),
+    lambda x: x.reshape(3, -1),
+    lambda x: x.ravel(),
+    lambda x: x.flatten(),
+    lambda x: x.transpose(),
+    lambda x: x.transpose(1, 0),
+    lambda x: x.transpose((0, 1)),
+    lambda x: x.swapaxes(0, 1),
+    lambda x: x[None].squeeze(0),
+    lambda x: x.diagonal(),
+    lambda x: x.trace(),
+    lambda x: x.astype(int),
+    lambda x: x.astype("float16"),
+    lambda x: x.conj(),
+    lambda x: x.T,
+    lambda x: x @ x.T,
+    lambda x: x.nonzero()[0],
+    lambda x: x[0].searchsorted(np.float32(2.5)),
+    lambda x: x.argsort(axis=0),
+]
 
 
 @pytest.mark.parametrize("f", METHODS)
@@ -389,7 +497,11 @@ def test_methods_equal_numpys(make, f):
 
 def test_methods_of_their_own():
     x = bnp.array([3.0, 1.0, 2.0])
-    assert x.sort().tolist() == [1, 2, 3] and x.tolist() == [3, 1, 2] and x.argsort().tolist() == [1, 2, 0]
+    assert (
+        x.sort().tolist() == [1, 2, 3]
+        and x.tolist() == [3, 1, 2]
+        and x.argsort().tolist() == [1, 2, 0]
+    )
     assert x.ptp().item() == 2 and bnp.float32(1).view(bnp.int32).item() == 0x3F800000
     assert x.tobytes() == np.array([3, 1, 2], np.float32).tobytes()
     assert bnp.array([1.9, -1.9, 3e9, np.nan]).astype(int).tolist() == [1, -1, 2**31 - 1, 0]
@@ -402,9 +514,18 @@ def test_keys_are_arrays_of_keys():
     k = random.split(random.key(0), (2, 3))
     assert (k.shape, k.ndim, k.size, str(k.dtype)) == ((2, 3), 2, 6, "key<threefry2x32>")
     assert bnp.issubdtype(k.dtype, bnp.prng_key) and not bnp.issubdtype(bnp.float32, bnp.prng_key)
-    assert k.reshape(6).shape == (6,) and k[0].shape == (3,) and k[..., 0].shape == (2,) and k[None].shape == (1, 2, 3)
-    assert k.T.shape == (3, 2) and bnp.stack([k[0], k[1]]).shape == (2, 3) and bnp.concatenate([k, k]).shape == (4, 3)
-    assert (k == k).shape == (2, 3) and bool((k == k).all()) and not bool((k[0, 0] == k[0, 1]))
+    assert (
+        k.reshape(6).shape == (6,)
+        and k[0].shape == (3,)
+        and k[..., 0].shape == (2,)
+        and k[None].shape == (1, 2, 3)
+    )
+    assert (
+        k.T.shape == (3, 2)
+        and bnp.stack([k[0], k[1]]).shape == (2, 3)
+        and bnp.concatenate([k, k]).shape == (4, 3)
+    )
+    assert (k == k).shape == (2, 3) and bool((k == k).all()) and not bool(k[0, 0] == k[0, 1])
     assert k[np.array([1, 0]), 1].shape == (2,) and k[:, k[0, :].size - 1].shape == (2,)
     assert [x.shape for x in k] == [(3,), (3,)]
     moved = k.at[0, 0].set(random.key(9))
@@ -415,10 +536,23 @@ def test_keys_are_arrays_of_keys():
 
 def test_keys_are_no_numbers():
     k = random.key(0)
-    for f in (lambda: k + 1, lambda: k + k, lambda: -k, lambda: bnp.sin(k), lambda: k < k, lambda: k == 1, lambda: float(k)):
+    for f in (
+        lambda: k + 1,
+        lambda: k + k,
+        lambda: -k,
+        lambda: bnp.sin(k),
+        lambda: k < k,
+        lambda: k == 1,
+        lambda: float(k),
+    ):
         with pytest.raises(TypeError, match="(?s)key.*random"):
             f()
-    for f in (lambda: np.asarray(k), lambda: k.astype(float), lambda: bnp.zeros(3).at[0].set(k), lambda: bnp.zeros(3)[k]):
+    for f in (
+        lambda: np.asarray(k),
+        lambda: k.astype(float),
+        lambda: bnp.zeros(3).at[0].set(k),
+        lambda: bnp.zeros(3)[k],
+    ):
         with pytest.raises((TypeError, IndexError), match="random"):
             f()
 
@@ -443,8 +577,10 @@ def test_the_same_part_of_a_key_array_is_the_same_key():
 
 def test_importing_and_eager_work_load_no_jaxlib():
     code = (
-        "import sys, bevel.numpy as bnp; x = bnp.tanh(bnp.arange(3.0) * 2 + 1); x[1], x.at[0].set(1), x.sum(), print(x);"
-        "assert not [m for m in sys.modules if m.split('.')[0] in ('jax', 'jaxlib', 'scipy', 'opt_einsum', 'torch')]"
+        "import sys, bevel.numpy as bnp; x = bnp.tanh(bnp.arange(3.0) * 2 + 1); x[1], "
+        "x.at[0].set(1), x.sum(), print(x);"
+        "assert not [m for m in sys.modules if m.split('.')[0] in ('jax', 'jaxlib', 'scipy', "
+        "'opt_einsum', 'torch')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
@@ -457,18 +593,31 @@ def test_entry_of_other_data():
 
     assert bnp.asarray(Color.RED).item() == 3 and bnp.asarray(range(3)).tolist() == [0, 1, 2]
     assert bnp.asarray([Color.RED, 1]).tolist() == [3, 1]
-    assert bnp.asarray([bnp.ones(2), [1, 2]]).dtype == "float32" and bnp.asarray([np.float16(1), 2.0]).dtype == "float16"
-    assert bnp.asarray([1, 2.5]).dtype == "float32" and bnp.asarray([True, 2]).dtype == "int32" and bnp.asarray([]).dtype == "float32"
+    assert (
+        bnp.asarray([bnp.ones(2), [1, 2]]).dtype == "float32"
+        and bnp.asarray([np.float16(1), 2.0]).dtype == "float16"
+    )
+    assert (
+        bnp.asarray([1, 2.5]).dtype == "float32"
+        and bnp.asarray([True, 2]).dtype == "int32"
+        and bnp.asarray([]).dtype == "float32"
+    )
     assert bnp.asarray([[True], [False]]).dtype == "bool" and bnp.asarray([1j]).dtype == "complex64"
     assert bnp.asarray(np.arange(3, dtype=">f4")).tolist() == [0, 1, 2]
     assert bnp.asarray(ml_dtypes.bfloat16(2)).dtype == "bfloat16"
     got = bv.jit(lambda x: bnp.asarray([x, 2 * x, [1.0, 2.0][0]]))(3.0)
     assert got.tolist() == [3, 6, 1]
     for bad, error, match in [
-        ("text", TypeError, "str"), ([[1], [1, 2]], ValueError, "different lengths"), ({"a": 1}, TypeError, "bv.tree.map"),
-        (None, TypeError, "NoneType"), (["a"], TypeError, "numbers"), (object(), TypeError, "object"),
-        (np.array(["a"]), TypeError, "numbers"), ([2**40], OverflowError, "int64"), (np.array([2**40]), OverflowError, "int64"),
+        ("text", TypeError, "str"),
+        ([[1], [1, 2]], ValueError, "different lengths"),
+        ({"a": 1}, TypeError, "bv.tree.map"),
+        (None, TypeError, "NoneType"),
+        (["a"], TypeError, "numbers"),
+        (object(), TypeError, "object"),
+        (np.array(["a"]), TypeError, "numbers"),
+        ([2**40], OverflowError, "int64"),
+        (np.array([2**40]), OverflowError, "int64"),
         ([2**70], TypeError, "64 bits"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(error, match=match):
             bnp.asarray(bad)

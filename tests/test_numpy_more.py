@@ -1,21 +1,17 @@
-"""Reductions, shapes, products, sorting, sets, linear algebra and the rest: NumPy and jnp as oracles.
+"""Reductions, shapes, products, sorting, linear algebra and the rest: NumPy and jnp as oracles.
 
-A case is a name, an expression of (xp, arrays) and its arrays. Every case runs eagerly and compiled and is
-compared with NumPy; its result dtypes with jnp's for arrays of several dtypes; those marked are also
-differentiated and compared with finite differences.
+A case is a name, an expression of (xp, arrays) and its arrays. Every case runs eagerly and compiled
+and is compared with NumPy; its result dtypes with jnp's for arrays of several dtypes; those marked
+are also differentiated and compared with finite differences.
 """
 
-import io
 import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import bevel as bv
 import bevel.numpy as bnp
-from bevel import errors, random
 
 RNG = np.random.default_rng(0)
 
@@ -45,7 +41,7 @@ def spd(n, *lead):
 
 B = RNG.random((3, 4)) > 0.5
 M34, M43, V3, V4, T234 = F(3, 4), F(4, 3), F(3), F(4), F(2, 3, 4)
-I34, U8 = INT(3, 4), INT(3, 4, low=0).astype(np.uint8)
+I34 = INT(3, 4)
 NAN34 = with_nan(3, 4)
 SORTED = np.sort(F(6))
 
@@ -164,16 +160,32 @@ CASES = [
     ("where-scalar", lambda xp, x: xp.where(x > 0, x, 0.0), (M34,)),
     ("select", lambda xp, x: xp.select([x > 1, x < 0], [x, -x], 9.0), (M34,)),
     ("choose", lambda xp, x: xp.choose(np.array([0, 1, 1, 0]), [x, x * 10]), (V4,)),
-    ("choose-wrap", lambda xp, x: xp.choose(np.array([-1, 5, 2, 0]), [x, x * 10], mode="wrap"), (V4,)),
-    ("choose-clip", lambda xp, x: xp.choose(np.array([-1, 5, 2, 0]), [x, x * 10], mode="clip"), (V4,)),
+    (
+        "choose-wrap",
+        lambda xp, x: xp.choose(np.array([-1, 5, 2, 0]), [x, x * 10], mode="wrap"),
+        (V4,),
+    ),
+    (
+        "choose-clip",
+        lambda xp, x: xp.choose(np.array([-1, 5, 2, 0]), [x, x * 10], mode="clip"),
+        (V4,),
+    ),
     ("take'", lambda xp, x: xp.take(x, np.array([[0, 2], [-1, 1]]), axis=1), (M34,)),
     ("take-flat", lambda xp, x: xp.take(x, np.array([5, -2])), (M34,)),
     ("take-scalar", lambda xp, x: xp.take(x, 1, axis=0), (M34,)),
     ("take-clip", lambda xp, x: xp.take(x, np.array([9, -9, 1]), axis=0, mode="clip"), (M34,)),
     ("take-wrap", lambda xp, x: xp.take(x, np.array([9, -9, 1]), axis=0, mode="wrap"), (M34,)),
-    ("take_along_axis'", lambda xp, x: xp.take_along_axis(x, np.array([[1], [-1], [0]]), 1), (M34,)),
+    (
+        "take_along_axis'",
+        lambda xp, x: xp.take_along_axis(x, np.array([[1], [-1], [0]]), 1),
+        (M34,),
+    ),
     ("take_along_axis-sort", lambda xp, x: xp.take_along_axis(x, xp.argsort(x, axis=0), 0), (M34,)),
-    ("take_along_axis-broadcast", lambda xp, x: xp.take_along_axis(x, np.array([[2, 0]]), 1), (M34,)),
+    (
+        "take_along_axis-broadcast",
+        lambda xp, x: xp.take_along_axis(x, np.array([[2, 0]]), 1),
+        (M34,),
+    ),
     ("compress", lambda xp, x: xp.compress([True, False, True], x, axis=0), (M34,)),
     ("extract", lambda xp, x: xp.extract(B, x), (M34,)),
     ("diagonal'", lambda xp, x: xp.diagonal(x, 1), (M34,)),
@@ -235,15 +247,27 @@ CASES = [
     ("partition", lambda xp, x: xp.partition(x, 2)[2], (F(7),)),
     ("searchsorted", lambda xp, x, y: xp.searchsorted(x, y), (SORTED, M34)),
     ("searchsorted-right", lambda xp, x: xp.searchsorted(x, x, side="right"), (SORTED,)),
-    ("searchsorted-nan", lambda xp, x: xp.searchsorted(x, x), (np.array([1, 2, np.nan], np.float32),)),
-    ("searchsorted-sorter", lambda xp, x, y: xp.searchsorted(x, y, sorter=xp.argsort(x)), (V4, M34)),
+    (
+        "searchsorted-nan",
+        lambda xp, x: xp.searchsorted(x, x),
+        (np.array([1, 2, np.nan], np.float32),),
+    ),
+    (
+        "searchsorted-sorter",
+        lambda xp, x, y: xp.searchsorted(x, y, sorter=xp.argsort(x)),
+        (V4, M34),
+    ),
     ("digitize", lambda xp, x, y: xp.digitize(x, y), (M34, SORTED)),
     ("digitize-down", lambda xp, x, y: xp.digitize(x, y, right=True), (M34, SORTED[::-1].copy())),
     ("isin", lambda xp, x, y: xp.isin(x, y), (I34, INT(3))),
     ("isin-invert", lambda xp, x: xp.isin(x, [], invert=True), (I34,)),
     ("norm'", lambda xp, x: xp.linalg.norm(x), (M34,)),
     ("norm-axis'", lambda xp, x: xp.linalg.norm(x, axis=1, keepdims=True), (M34,)),
-    ("norm-orders", lambda xp, x: [xp.linalg.norm(x, o) for o in (0, 1, 3, np.inf, -np.inf)], (V4,)),
+    (
+        "norm-orders",
+        lambda xp, x: [xp.linalg.norm(x, o) for o in (0, 1, 3, np.inf, -np.inf)],
+        (V4,),
+    ),
     (
         "norm-matrix",
         lambda xp, x: [xp.linalg.norm(x, o) for o in ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)],
@@ -257,7 +281,11 @@ CASES = [
     ("qr", lambda xp, x: xp.abs(xp.linalg.qr(x)[1]), (M43,)),
     ("qr-product", lambda xp, x: xp.matmul(*xp.linalg.qr(x, mode="complete")), (M43,)),
     ("svd'", lambda xp, x: xp.linalg.svd(x, compute_uv=False), (M34,)),
-    ("svd-hermitian", lambda xp, x: xp.linalg.svd(x, hermitian=True)[1], (spd(3) - 4 * np.eye(3, dtype=np.float32),)),
+    (
+        "svd-hermitian",
+        lambda xp, x: xp.linalg.svd(x, hermitian=True)[1],
+        (spd(3) - 4 * np.eye(3, dtype=np.float32),),
+    ),
     ("svdvals", lambda xp, x: xp.linalg.svdvals(x), (T234,)),
     ("eigh'", lambda xp, x: xp.linalg.eigh((x + x.T) / 2)[0], (spd(4),)),
     ("eigvalsh", lambda xp, x: xp.linalg.eigvalsh(x), (spd(3, 2),)),
@@ -319,7 +347,11 @@ CASES = [
     ("trapezoid'", lambda xp, x, y: xp.trapezoid(x, y), (F(3, 6), SORTED)),
     ("trapezoid-axis", lambda xp, x: xp.trapezoid(x, dx=0.5, axis=0), (M34,)),
     ("interp'", lambda xp, x, p, f: xp.interp(x, p, f), (M34, SORTED, F(6))),
-    ("interp-ends", lambda xp, x, p, f: xp.interp(x, p, f, left=-9.0, right=9.0), (M34, SORTED, F(6))),
+    (
+        "interp-ends",
+        lambda xp, x, p, f: xp.interp(x, p, f, left=-9.0, right=9.0),
+        (M34, SORTED, F(6)),
+    ),
     ("interp-period", lambda xp, x, p, f: xp.interp(x * 9, p, f, period=2.5), (M34, SORTED, F(6))),
     ("unwrap", lambda xp, x: xp.unwrap(x * 4, axis=0), (F(9, 2),)),
     ("unwrap-int", lambda xp, x: xp.unwrap(x, period=6), (INT(9),)),
@@ -338,11 +370,27 @@ CASES = [
     ("polyint", lambda xp, x: xp.polyint(x, 2, [1.0, 2.0]), (V4,)),
     ("poly", lambda xp, x: xp.poly(x), (V4,)),
     ("polyfit'", lambda xp, x, y: xp.polyfit(x, y, 2), (SORTED, F(6))),
-    ("polyfit-columns", lambda xp, x, y: xp.polyfit(x, y, 1, w=np.arange(1.0, 7)), (SORTED, F(6, 2))),
+    (
+        "polyfit-columns",
+        lambda xp, x, y: xp.polyfit(x, y, 1, w=np.arange(1.0, 7)),
+        (SORTED, F(6, 2)),
+    ),
     ("polyfit-cov", lambda xp, x, y: xp.polyfit(x, y, 1, cov=True), (SORTED, F(6))),
-    ("apply_along_axis", lambda xp, x: xp.apply_along_axis(lambda r: xp.sort(r) * 2, 1, x), (T234,)),
-    ("apply_along_axis-scalar", lambda xp, x: xp.apply_along_axis(lambda r: r.sum(), 0, x), (T234,)),
-    ("apply_along_axis-more", lambda xp, x: xp.apply_along_axis(lambda r: xp.outer(r, r), 1, x), (T234,)),
+    (
+        "apply_along_axis",
+        lambda xp, x: xp.apply_along_axis(lambda r: xp.sort(r) * 2, 1, x),
+        (T234,),
+    ),
+    (
+        "apply_along_axis-scalar",
+        lambda xp, x: xp.apply_along_axis(lambda r: r.sum(), 0, x),
+        (T234,),
+    ),
+    (
+        "apply_along_axis-more",
+        lambda xp, x: xp.apply_along_axis(lambda r: xp.outer(r, r), 1, x),
+        (T234,),
+    ),
     ("apply_over_axes", lambda xp, x: xp.apply_over_axes(xp.sum, x, (0, 2)), (T234,)),
     ("piecewise", lambda xp, x: xp.piecewise(x, [x < 0, x > 1], [lambda v: -v, 5.0, 7.0]), (M34,)),
     (
@@ -351,7 +399,17 @@ CASES = [
         (T234, V4),
     ),
     ("vectorize-elements", lambda xp, x, y: xp.vectorize(lambda a, b: a + 2 * b)(x, y), (M34, V4)),
-    ("windows", lambda xp: [xp.hanning(7), xp.hamming(6), xp.blackman(5), xp.bartlett(8), xp.kaiser(9, 4.0)], ()),
+    (
+        "windows",
+        lambda xp: [
+            xp.hanning(7),
+            xp.hamming(6),
+            xp.blackman(5),
+            xp.bartlett(8),
+            xp.kaiser(9, 4.0),
+        ],
+        (),
+    ),
 ]
 
 BY_NAME = {name.rstrip("'"): (fn, arrays) for name, fn, arrays in CASES}
@@ -384,7 +442,9 @@ def leaves(x):
 
 def oracle(fn, arrays):
     """NumPy's result in double precision of the same numbers."""
-    wide = [a.astype({"f": np.float64, "c": np.complex128}.get(a.dtype.kind, a.dtype)) for a in arrays]
+    wide = [
+        a.astype({"f": np.float64, "c": np.complex128}.get(a.dtype.kind, a.dtype)) for a in arrays
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return leaves(fn(np, *wide))
@@ -410,12 +470,12 @@ def test_compiled_equals_numpy(name):
     check(bv.jit(lambda *xs: fn(bnp, *xs))(*arrays), oracle(fn, arrays))
 
 
-def real_loss(fn, weights):
+def loss_of(fn, weights):
     """A number that depends on all results of a case."""
 
     def loss(*xs):
         outs = leaves(fn(bnp, *xs))
-        return sum((bnp.asarray(w) * o).sum() for w, o in zip(weights, outs, strict=True))
+        return sum((w * o).sum() for w, o in zip(weights, outs, strict=True))
 
     return loss
 
@@ -424,22 +484,20 @@ def real_loss(fn, weights):
 def test_gradients_equal_finite_differences(name):
     fn, arrays = BY_NAME[name]
     rng = np.random.default_rng(1)
-    xs = [bnp.asarray(np.nan_to_num(a), dtype=bnp.float64) for a in arrays]
-    outs = leaves(fn(bnp, *xs))
-    loss = real_loss(fn, [rng.normal(size=o.shape) for o in outs])
-    loss64 = real_loss(fn, [bnp.asarray(rng.normal(size=o.shape), dtype=bnp.float64) for o in outs])
-    del loss
-    grads = bv.grad(loss64, argnums=tuple(range(len(xs))))(*xs)
-    direction = [rng.normal(size=x.shape) for x in xs]
-    step = 1e-6
-    moved = [
-        float(loss64(*[bnp.asarray(np.asarray(x) + s * d, dtype=bnp.float64) for x, d in zip(xs, direction, strict=True)]))
-        for s in (step, -step)
-    ]
-    numeric = (moved[0] - moved[1]) / (2 * step)
-    exact = sum(float((np.asarray(g) * d).sum()) for g, d in zip(grads, direction, strict=True))
+
+    def double(x):
+        return bnp.asarray(x, dtype=bnp.float64)
+
+    xs = [double(np.nan_to_num(a)) for a in arrays]
+    loss = loss_of(fn, [double(rng.normal(size=o.shape)) for o in leaves(fn(bnp, *xs))])
+    grads = bv.grad(loss, argnums=tuple(range(len(xs))))(*xs)
     assert all(g.dtype == np.float64 for g in grads)
-    np.testing.assert_allclose(exact, numeric, rtol=2e-4, atol=1e-5)
+    direction, step = [double(rng.normal(size=x.shape)) for x in xs], 1e-6
+    above, below = (
+        float(loss(*[x + s * d for x, d in zip(xs, direction, strict=True)])) for s in (step, -step)
+    )
+    exact = sum(float((g * d).sum()) for g, d in zip(grads, direction, strict=True))
+    np.testing.assert_allclose(exact, (above - below) / (2 * step), rtol=2e-4, atol=1e-5)
 
 
 DTYPES = ("bool", "uint8", "int8", "int32", "bfloat16", "float32", "complex64")
@@ -461,4 +519,6 @@ def test_result_dtypes_equal_jnp(name):
         except TypeError:
             assert dtype in ("bool", "complex64", "bfloat16"), f"{name} refuses {dtype}"
             continue
-        assert [str(g.dtype) for g in got] == [str(w.dtype) for w in leaves(jax.tree.leaves(want))], dtype
+        assert [str(g.dtype) for g in got] == [
+            str(w.dtype) for w in leaves(jax.tree.leaves(want))
+        ], dtype

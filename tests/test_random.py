@@ -1,4 +1,4 @@
-"""Random keys and draws: JAX's numbers, the same on every path, no key consumed twice in silence."""
+"""Random keys and draws: JAX's numbers on every path, no key consumed twice in silence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAM = np.array([0.0, 0.3, 5.0, 30.0, 1e4, np.nan], np.float32)
 COV = np.array([[2.0, 0.5], [0.5, 1.0]], np.float32)
 MEAN = np.array([1.0, -1.0], np.float32)
 
-# (name, arguments after the key, tolerance or None for exact, mean and standard deviation of many draws or None)
+# Name, arguments after the key, tolerance (None: exact), mean and standard deviation of many draws.
 DRAWS = [
     ("bits", ((7,),), None, None),
     ("bits", ((7,), "uint8"), None, None),
@@ -47,7 +47,7 @@ DRAWS = [
     ("randint", ((50,), 0, 256, "uint8"), None, None),
     ("randint", ((50,), -128, 128, "int8"), None, None),
     ("randint", ((50,), 0, 60000, "uint16"), None, None),
-    ("randint", ((50,), 0, 2**31, "uint32"), None, None),
+    ("randint", ((50,), 0, 2**31 - 1, "uint32"), None, None),
     ("randint", ((4, 2), np.array([0, 3], np.int32), np.array([9, 300], np.int32)), None, None),
     ("randint", ((4, 2), np.array([0, 3], np.int32), 2**31 - 1), None, None),
     ("exponential", ((20000,),), 5e-6, (1, 1)),

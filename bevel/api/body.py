@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from bevel.api.flat import Output, as_handle, rewrap
 from bevel.core.aval import Aval, aval_of
+from bevel.core.errors import StateError
 from bevel.core.graph import Graph, GraphBuilder, Var
 from bevel.core.handle import Handle, fresh_tag, wrap
 from bevel.core.interpreter import state
 from bevel.core.ref import Cell, Scope
+from bevel.core.source import user_source, where
 
 
 class Body:
@@ -20,7 +22,7 @@ class Body:
     function, then what it leaves in the `forced` cells. `changed` are all cells it wrote.
     """
 
-    __slots__ = ("carried", "changed", "consts", "forced_tags", "graph", "output")
+    __slots__ = ("carried", "changed", "consts", "forced_tags", "graph", "output", "what")
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Body:
             tracer = cell_inputs[cell] = builder.input(aval_of(content._v))
             return wrap(tracer, fresh_tag(content._tag))
 
+        self.what = what
         self.carried = list(carried)
         self.output = Output()
         with builder, Scope(what, lift) as scope:
@@ -55,10 +58,25 @@ class Body:
             [*inputs, *[cell_inputs[c] for c in carried]], [*outs, *[h._v for h in left]]
         )
 
+    def refuse_writes(self) -> None:
+        """Raise if the function writes state cells."""
+        refuse_writes(self.what, self.changed)
+
     @property
     def out_avals(self) -> list[Aval]:
         """Types of the function's own results."""
         return self.graph.out_avals[: len(self.output.tags)]
+
+
+def refuse_writes(what: str, cells: Collection[Cell]) -> None:
+    """Raise StateError if a function wrote any cells that nobody would carry on."""
+    if cells:
+        names = sorted({type(c).__name__ for c in cells})
+        raise StateError(
+            f"{what} writes a state cell ({', '.join(names)}) at {where(user_source())}.\n"
+            "Why: it may run any number of times, or never, so what it writes has no meaning.\n"
+            "Write instead: return the new value from the function and write it outside."
+        )
 
 
 def body_with_state(what: str, fun: Callable[..., Any], handles: Sequence[Handle]) -> Body:

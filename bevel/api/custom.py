@@ -7,39 +7,61 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bevel.api.body import Body, body_with_state
-from bevel.api.flat import Output, as_handle, name_of, rewrap
+from bevel.api.body import Body, body_with_state, refuse_writes
+from bevel.api.flat import Output, as_handle, as_tuple, name_of, normalize_argnums, rewrap
 from bevel.control.call import remat as remat_op
 from bevel.control.custom import custom_jvp_call, custom_vjp_call
 from bevel.core import tree
-from bevel.core.aval import aval_of
-from bevel.core.dtypes import is_inexact
-from bevel.core.graph import evaluate
+from bevel.core.aval import Aval, aval_of
+from bevel.core.dtypes import is_complex, is_inexact
+from bevel.core.graph import Graph, Var, evaluate
 from bevel.core.handle import Handle, fresh_tag, wrap
-from bevel.ops import convert, name as name_op, zeros
+from bevel.core.interpreter import EAGER, Rebind, Tracer, state
+from bevel.core.ref import Scope
+from bevel.numpy.convert import value_at
+from bevel.ops import convert, zeros
+from bevel.ops import name as name_op
 
 
-def _bind_positional(fun: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> tuple:
-    """All arguments by position, defaults filled in (rules get them so)."""
-    if not kwargs:
-        return args
-    try:
-        bound = inspect.signature(fun).bind(*args, **kwargs)
-    except ValueError:
-        raise TypeError(f"{name_of(fun)}: pass arguments by position; its signature is not known") from None
-    bound.apply_defaults()
-    if bound.kwargs:
-        raise TypeError(
-            f"{name_of(fun)}: a function with custom derivatives has no keyword-only arguments; pass them by position"
-        )
-    return bound.args
+class _Signature:
+    """Brings the arguments of a call into the positions of a function's parameters."""
+
+    def __init__(self, fun: Callable[..., Any]):
+        self.name = name_of(fun)
+        try:
+            self.signature = inspect.signature(fun)
+        except (TypeError, ValueError):
+            self.signature = None
+
+    def positional(self, args: tuple, kwargs: dict[str, Any]) -> tuple:
+        """All arguments by position, defaults filled in (rules get them so).
+
+        Raises:
+            TypeError: an argument can only be passed by keyword.
+        """
+        if self.signature is None:
+            if kwargs:
+                raise TypeError(f"{self.name}: pass arguments by position; its signature is not known")
+            return args
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        if bound.kwargs:
+            raise TypeError(
+                f"{self.name}: its parameters {sorted(bound.kwargs)} can only be passed by keyword, "
+                "and rules get arguments by position.\n"
+                "Write instead: no * before them in its definition, or functools.partial."
+            )
+        return bound.args
 
 
 class _Arguments:
     """Arguments cut into those the rules differentiate and those they get as they are."""
 
     def __init__(self, what: str, args: tuple, nondiff: Sequence[int]):
-        self.nondiff = {n % len(args) for n in nondiff} if args else set()
+        outside = [n for n in nondiff if not -len(args) <= n < len(args)]
+        if outside:
+            raise ValueError(f"{what}: nondiff_argnums={outside} are out of range for {len(args)} arguments")
+        self.nondiff = {n % len(args) for n in nondiff}
         self.static = [a for i, a in enumerate(args) if i in self.nondiff]
         dynamic = tuple([a for i, a in enumerate(args) if i not in self.nondiff])
         leaves, self.treedef = tree.flatten(dynamic)
@@ -53,7 +75,115 @@ class _Arguments:
         return tuple([next(static) if i in self.nondiff else next(dynamic) for i in range(self.n)])
 
     def dynamic(self, values: Sequence[Any]) -> tuple:
+        """The differentiable arguments with these leaves."""
         return tree.unflatten(self.treedef, rewrap(values, self.tags))
+
+    def tangents(self, values: Sequence[Any]) -> tuple:
+        """Their tangents, zeros for None."""
+        full = [zeros(aval_of(h._v)) if t is None else t for h, t in zip(self.handles, values, strict=True)]
+        return tree.unflatten(self.treedef, [wrap(t) for t in full])
+
+
+def traced_in(*functions: Any) -> list[Any]:
+    """The traced values that functions close over, as far as their closures show them."""
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+
+    def look(x: Any) -> None:
+        for leaf in tree.leaves(x):
+            if isinstance(leaf, Handle):
+                if isinstance(leaf._v, Tracer) and leaf._v.interp.alive:
+                    found[id(leaf._v)] = leaf._v
+            elif callable(leaf) and id(leaf) not in seen:
+                seen.add(id(leaf))
+                inside(leaf)
+
+    def inside(fn: Any) -> None:
+        if isinstance(fn, functools.partial):
+            look((fn.func, fn.args, fn.keywords))
+        look(getattr(fn, "__wrapped__", None))
+        for cell in getattr(fn, "__closure__", None) or ():
+            try:
+                look(cell.cell_contents)
+            except ValueError:  # a variable without a value yet
+                continue
+
+    look(list(functions))
+    return list(found.values())
+
+
+class _Closure:
+    """A custom function as a graph, and what it and its rules close over.
+
+    A rule may run long after the call, when the traces around the call have ended and other values
+    stand in for the traced ones it closes over. So these are operands of the op, and `run` puts the
+    operands of the time in their places.
+    """
+
+    def __init__(self, what: str, fun: Callable[..., Any], handles: Sequence[Handle], rules: Sequence[Any]):
+        self.body = body = Body(what, fun, handles)
+        body.refuse_writes()
+        own = {id(c) for c in body.consts}
+        others = [v for v in traced_in(*rules) if id(v) not in own]
+        inputs = [Var(aval_of(v)) for v in others]
+        self.graph = Graph(inputs + body.graph.inputs, body.graph.eqns, body.graph.outputs)
+        self.values = [*others, *body.consts]
+        self.n = len(self.values)
+        self.closed = (what, len(others), self.n)
+
+    def places(self, *functions: Any) -> list[int]:
+        """Which of the values these functions close over."""
+        used = {id(v) for v in traced_in(*functions)}
+        return [i for i, v in enumerate(self.values) if id(v) in used]
+
+    def run(self, places: Sequence[int], new: Sequence[Any], fn: Callable[..., Any]) -> list[list[Any]]:
+        """The lists of values that `fn()` returns, with `new` in place of the values there."""
+        with Rebind(state.current, [self.values[i] for i in places], new) as here:
+            found = fn()
+        resolve = lambda v: here.resolve(v) if isinstance(v, Tracer) else v  # noqa: E731 (None passes)
+        return [[resolve(v) for v in values] for values in found]
+
+
+def _call_eagerly(what: str, fun: Callable[..., Any], arguments: _Arguments) -> Any:
+    output = Output()
+    with Scope(what) as scope:
+        values = output.flatten(fun(*arguments.full(arguments.handles)), what)
+    refuse_writes(what, scope.changed())
+    return output.unflatten(values)
+
+
+def _same_result(what: str, rule: str, body: Body, result: Any) -> list[Any]:
+    """Values of the result that a rule returned, which must be of the function's own type."""
+    leaves, treedef = tree.flatten(result)
+    if treedef != body.output.treedef:
+        raise TypeError(
+            f"{what}: {rule} returns the structure {treedef} as the result, but the function returns "
+            f"{body.output.treedef}; they must be equal"
+        )
+    values = []
+    for leaf, aval in zip(leaves, body.out_avals, strict=True):
+        value = as_handle(leaf, f"{what}: the result that {rule} returns")._v
+        if tuple(value.shape) != aval.shape:
+            raise TypeError(
+                f"{what}: {rule} returns {aval_of(value)} as the result, but the function returns {aval}; "
+                "they must be equal"
+            )
+        values.append(value if value.dtype == aval.dtype else convert(value, dtype=aval.dtype))
+    return values
+
+
+def _match(what: str, name: str, avals: Sequence[Aval], found: Sequence[Any]) -> list[Any]:
+    """Tangents or cotangents at the types of their values; None for those without derivative."""
+    out = []
+    for aval, t in zip(avals, found, strict=True):
+        got = None if t is None else aval_of(t)
+        if not is_inexact(aval.dtype) or got is None:
+            out.append(None)
+        elif got.shape != aval.shape or (is_complex(got.dtype) and not is_complex(aval.dtype)):
+            raise TypeError(f"{what}: its rule gave the {name} {got} for a value {aval}; they must be equal")
+        else:
+            out.append(t if got.dtype == aval.dtype else convert(t, dtype=aval.dtype))
+    return out
 
 
 class custom_jvp:
@@ -66,6 +196,9 @@ class custom_jvp:
     The rule is `jvp(*nondiff, primals, tangents) -> (result, tangent of result)`; `defjvps` takes one
     rule per argument, `rule(tangent, result, *args) -> tangent of result`, or None for zero.
 
+    The function and its rules may close over traced values, but not over those that are being
+    differentiated.
+
     >>> import bevel as bv, bevel.numpy as bnp
     >>> @bv.custom_jvp
     ... def f(x): return bnp.sin(x)
@@ -74,11 +207,12 @@ class custom_jvp:
     10.0
     """
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()):
+    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
         functools.update_wrapper(self, fun)
         self.fun = fun
-        self.nondiff_argnums = tuple(nondiff_argnums)
+        self.nondiff_argnums = as_tuple(nondiff_argnums)
         self.jvp: Callable[..., Any] | None = None
+        self._signature = _Signature(fun)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -93,7 +227,12 @@ class custom_jvp:
 
         def jvp(*args: Any) -> Any:
             *static, primals, tangents = args
-            out = self(*static, *primals)
+            if len(jvps) != len(primals):
+                raise TypeError(
+                    f"custom_jvp function {name_of(self.fun)}: defjvps got {len(jvps)} rules for {len(primals)} "
+                    "differentiable arguments; give one each, or None for zero"
+                )
+            out = self(*_interleaved(self.nondiff_argnums, static, primals))
             total = None
             for rule, t in zip(jvps, tangents, strict=True):
                 if rule is not None:
@@ -110,41 +249,55 @@ class custom_jvp:
         if self.jvp is None:
             raise AttributeError(f"{what} has no rule yet; write {name_of(self.fun)}.defjvp(rule) after its definition")
         jvp = self.jvp
-        arguments = _Arguments(what, _bind_positional(self.fun, args, kwargs), self.nondiff_argnums)
-        body = Body(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles)
-        captured = [wrap(c) for c in body.consts]
+        arguments = _Arguments(what, self._signature.positional(args, kwargs), self.nondiff_argnums)
+        if state.current is EAGER:
+            return _call_eagerly(what, self.fun, arguments)
+        closure = _Closure(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, [jvp])
+        body = closure.body
 
         def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-            own, ts = primals[len(captured) :], tangents[len(captured) :]
-            full = [zeros(aval_of(p)) if t is None else t for p, t in zip(own, ts, strict=True)]
-            t_handles = [wrap(t) for t in full]
-            result = jvp(*arguments.static, arguments.dynamic(own), tree.unflatten(arguments.treedef, t_handles))
-            if not (isinstance(result, tuple) and len(result) == 2):
-                raise TypeError(f"{what}: the jvp rule must return (result, tangent), not {type(result).__name__}")
-            out, out_t = Output(), Output()
-            outs, touts = out.flatten(result[0], what), out_t.flatten(result[1], what)
-            return outs, _match(what, "tangent", outs, touts)
+            n = closure.n
 
-        values = custom_jvp_call(*body.consts, *[h._v for h in arguments.handles], graph=body.graph, rule=rule)
+            def run() -> tuple[list[Any], list[Any]]:
+                moved = arguments.tangents(tangents[n:])
+                result = jvp(*arguments.static, arguments.dynamic(primals[n:]), moved)
+                if not (isinstance(result, tuple | list) and len(result) == 2):
+                    raise TypeError(
+                        f"{what}: the jvp rule must return (result, tangent of the result), not "
+                        f"{type(result).__name__}"
+                    )
+                values = _same_result(what, "the jvp rule", body, result[0])
+                return values, _values_like(what, "tangent", body.output.treedef, body.out_avals, result[1])
+
+            outs, touts = closure.run(range(n), primals[:n], run)
+            return outs, touts
+
+        values = custom_jvp_call(
+            *closure.values, *[h._v for h in arguments.handles], graph=closure.graph, rule=rule, closed=closure.closed
+        )
         return body.output.unflatten(values)
 
 
-def _match(what: str, name: str, values: Sequence[Any], found: Sequence[Any]) -> list[Any]:
-    """Tangents or cotangents at the types of their values; None for those without derivative."""
-    if len(values) != len(found):
-        raise TypeError(f"{what}: its rule gave {len(found)} {name}s for {len(values)} values")
-    out = []
-    for v, t in zip(values, found, strict=True):
-        aval, got = aval_of(v), None if t is None else aval_of(t)
-        if not is_inexact(aval.dtype) or got is None:
-            out.append(None)
-        elif got.shape != aval.shape:
-            raise TypeError(
-                f"{what}: its rule gave a {name} of shape {got.shape} for a value of shape {aval.shape}; they must be equal"
-            )
-        else:
-            out.append(t if got.dtype == aval.dtype else convert(t, dtype=aval.dtype))
-    return out
+def _interleaved(places: Sequence[int], static: Sequence[Any], dynamic: Sequence[Any]) -> list[Any]:
+    """All arguments in their order, from those at `places` and the others."""
+    n = len(static) + len(dynamic)
+    at, first, second = {p % n for p in places}, iter(static), iter(dynamic)
+    return [next(first) if i in at else next(second) for i in range(n)]
+
+
+def _values_like(what: str, name: str, treedef: Any, avals: Sequence[Aval], found: Any) -> list[Any]:
+    """Values of the tangents or cotangents that a rule gave; None stands for the zeros of what is there."""
+    if found is None:
+        return [None] * len(avals)
+    try:
+        leaves = treedef.flatten_up_to(found)
+    except ValueError:
+        raise TypeError(
+            f"{what}: its rule gave the {name} structure {tree.structure(found)} for values of structure "
+            f"{treedef}; they must be equal"
+        ) from None
+    values = [None if x is None else as_handle(x, f"{what}: a {name}")._v for x in leaves]
+    return _match(what, name, avals, values)
 
 
 class custom_vjp:
@@ -157,6 +310,9 @@ class custom_vjp:
     `defvjp(fwd, bwd)`: `fwd(*args) -> (result, residuals)`, `bwd(*nondiff, residuals, ct) -> tuple` with
     a cotangent per differentiable argument (None: zero).
 
+    The function and its rules may close over traced values, but not over those that are being
+    differentiated.
+
     >>> import bevel as bv, bevel.numpy as bnp
     >>> @bv.custom_vjp
     ... def clip_gradient(x): return x
@@ -165,12 +321,13 @@ class custom_vjp:
     1.0
     """
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()):
+    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
         functools.update_wrapper(self, fun)
         self.fun = fun
-        self.nondiff_argnums = tuple(nondiff_argnums)
+        self.nondiff_argnums = as_tuple(nondiff_argnums)
         self.fwd: Callable[..., Any] | None = None
         self.bwd: Callable[..., Any] | None = None
+        self._signature = _Signature(fun)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -184,54 +341,69 @@ class custom_vjp:
         what = f"custom_vjp function {name_of(self.fun)}"
         if self.fwd is None or self.bwd is None:
             raise AttributeError(f"{what} has no rules yet; write {name_of(self.fun)}.defvjp(fwd, bwd) after its definition")
-        arguments = _Arguments(what, _bind_positional(self.fun, args, kwargs), self.nondiff_argnums)
-        body = Body(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles)
-        fwd, bwd = self._flat_rules(what, arguments, len(body.consts))
-        values = custom_vjp_call(*body.consts, *[h._v for h in arguments.handles], graph=body.graph, fwd=fwd, bwd=bwd)
-        return body.output.unflatten(values)
+        arguments = _Arguments(what, self._signature.positional(args, kwargs), self.nondiff_argnums)
+        if state.current is EAGER:
+            return _call_eagerly(what, self.fun, arguments)
+        rules = [self.fwd, self.bwd]
+        closure = _Closure(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, rules)
+        fwd, bwd = self._flat_rules(what, arguments, closure)
+        values = custom_vjp_call(
+            *closure.values, *[h._v for h in arguments.handles], graph=closure.graph, fwd=fwd, bwd=bwd, closed=closure.closed
+        )
+        return closure.body.output.unflatten(values)
 
-    def _flat_rules(self, what: str, arguments: _Arguments, n_captured: int):
+    def _flat_rules(self, what: str, arguments: _Arguments, closure: _Closure):
         user_fwd, user_bwd = self.fwd, self.bwd
-        out, kept = Output(), Output()
+        body, kept, n = closure.body, Output(), closure.n
+        later = closure.places(user_bwd)
 
         def fwd(*values: Any) -> tuple[list[Any], list[Any]]:
-            own = rewrap(values[n_captured:], arguments.tags)
-            result = user_fwd(*arguments.full(own))
-            if not (isinstance(result, tuple) and len(result) == 2):
-                raise TypeError(f"{what}: fwd must return (result, residuals), not {type(result).__name__}")
-            return out.flatten(result[0], what), kept.flatten(result[1], what)
+            def run() -> tuple[list[Any], list[Any]]:
+                result = user_fwd(*arguments.full(rewrap(values[n:], arguments.tags)))
+                if not (isinstance(result, tuple | list) and len(result) == 2):
+                    raise TypeError(f"{what}: fwd must return (result, residuals), not {type(result).__name__}")
+                return _same_result(what, "fwd", body, result[0]), kept.flatten(result[1], what)
+
+            outs, residuals = closure.run(range(n), values[:n], run)
+            return outs, [*[values[i] for i in later], *residuals]
 
         def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-            found = user_bwd(*arguments.static, kept.unflatten(residuals), out.unflatten(cts))
-            if not isinstance(found, tuple | list):
-                raise TypeError(
-                    f"{what}: bwd must return a tuple with a cotangent per differentiable argument, not "
-                    f"{type(found).__name__}; for one argument write `return (ct,)`"
-                )
-            return [None] * n_captured + _cotangents(what, arguments, tuple(found))
+            def run() -> tuple[list[Any]]:
+                held = kept.unflatten(residuals[len(later) :])
+                ct = body.output.unflatten(cts)
+                return (_cotangents(what, arguments, user_bwd(*arguments.static, held, ct)),)
+
+            (found,) = closure.run(later, residuals[: len(later)], run)
+            return [None] * n + found
 
         return fwd, bwd
 
 
-def _cotangents(what: str, arguments: _Arguments, found: tuple) -> list[Any]:
-    """Values of the cotangents that a user's rule gave, a None standing for a whole argument's zeros."""
+def _cotangents(what: str, arguments: _Arguments, found: Any) -> list[Any]:
+    """Values of the cotangents that a user's rule gave, one tree per differentiable argument."""
     subtrees = arguments.treedef.children()
+    if not isinstance(found, tuple | list):
+        raise TypeError(
+            f"{what}: bwd must return a tuple with a cotangent per differentiable argument, not "
+            f"{type(found).__name__}; for one argument write `return (ct,)`"
+        )
     if len(found) != len(subtrees):
-        raise TypeError(f"{what}: bwd gave {len(found)} cotangents for {len(subtrees)} differentiable arguments")
+        raise TypeError(
+            f"{what}: bwd gave {len(found)} cotangents for {len(subtrees)} differentiable arguments; give one "
+            "each, None for zero"
+        )
     out: list[Any] = []
     for ct, sub in zip(found, subtrees, strict=True):
-        if ct is None:
-            out += [None] * sub.num_leaves
-            continue
-        leaves = tree.leaves(ct, is_leaf=lambda x: x is None)
-        if len(leaves) != sub.num_leaves:
-            raise TypeError(f"{what}: bwd gave the structure {tree.structure(ct)} for an argument of structure {sub}")
-        out += [None if x is None else as_handle(x, f"{what}: a cotangent")._v for x in leaves]
-    return _match(what, "cotangent", [h._v for h in arguments.handles], out)
+        avals = [aval_of(h._v) for h in arguments.handles[len(out) : len(out) + sub.num_leaves]]
+        out += _values_like(what, "cotangent", sub, avals, ct)
+    return out
 
 
 def custom_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
     """A function that returns `(result, gradient function)`, differentiated by that function.
+
+    The gradient function maps a cotangent of the result to a tuple with one per argument (for a single
+    argument, the cotangent itself will do).
 
     >>> import bevel as bv
     >>> f = bv.custom_gradient(lambda x: (x**2, lambda g: (g * 100.0,)))
@@ -241,18 +413,23 @@ def custom_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(fun)
     def call(*args: Any, **kwargs: Any) -> Any:
-        backward: list[Callable[..., Any]] = []
-        whole = custom_vjp(lambda *xs: fun(*xs, **kwargs)[0])
+        converted: list[Callable[..., Any]] = []
+
+        def primal(*xs: Any) -> Any:
+            return fun(*xs, **kwargs)[0]
 
         def fwd(*xs: Any) -> Any:
             result, gradient = fun(*xs, **kwargs)
-            backward[:] = [gradient]
-            return result, None
+            backward, captured = closure_convert(gradient, result)
+            converted[:] = [backward]
+            return result, captured
 
-        def bwd(_: Any, ct: Any) -> tuple:
-            found = backward[0](ct)
+        def bwd(captured: Any, ct: Any) -> tuple:
+            found = converted[0](ct, *captured)
             return tuple(found) if isinstance(found, tuple | list) else (found,)
 
+        primal.__name__ = name_of(fun)
+        whole = custom_vjp(primal)
         whole.defvjp(fwd, bwd)
         return whole(*args)
 
@@ -270,16 +447,26 @@ def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callab
     >>> len(captured), float(f(2.0, *captured))
     (1, 9900.0)
     """
-    from_tree, treedef = tree.flatten(example_args)
-    handles = [as_handle(x, "closure_convert: an example argument") for x in from_tree]
-    body = Body("closure_convert", lambda *hs: fun(*tree.unflatten(treedef, hs)), handles)
-    from_graph = body.graph
+    what = f"closure_convert of {name_of(fun)}"
+    leaves, treedef = tree.flatten(example_args)
+    handles = [as_handle(x, f"{what}: an example argument") for x in leaves]
+    body = Body(what, lambda *hs: fun(*tree.unflatten(treedef, hs)), handles)
+    body.refuse_writes()
+    n = len(body.consts)
 
     def converted(*args: Any) -> Any:
-        n = len(args) - len(body.consts)
-        leaves = [as_handle(x, "an argument") for x in tree.leaves(tuple(args[:n]))]
-        values = evaluate(from_graph, [*[as_handle(c, "a captured array")._v for c in args[n:]], *[h._v for h in leaves]])
-        return body.output.unflatten(values)
+        given, structure = tree.flatten(args[: len(args) - n])
+        if structure != treedef:
+            raise TypeError(
+                f"{what}: it was converted for the arguments {treedef}, and called with {structure} and "
+                f"{n} captured arrays"
+            )
+        captured = [as_handle(c, f"{what}: a captured array") for c in args[len(args) - n :]]
+        values = [
+            value_at(as_handle(x, f"{what}: an argument"), aval.dtype)
+            for x, aval in zip([*captured, *given], body.graph.in_avals, strict=True)
+        ]
+        return body.output.unflatten(evaluate(body.graph, values))
 
     return converted, [wrap(c) for c in body.consts]
 
@@ -371,13 +558,14 @@ def remat(
         return lambda f: remat(f, policy=policy, prevent_cse=prevent_cse, static_argnums=static_argnums)
     if policy is checkpoint_policies.nothing_saveable:
         policy = None
-    nondiff = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    static_argnums = as_tuple(static_argnums)
     what = f"remat of {name_of(fun)}"
 
     @functools.wraps(fun)
     def rematerialized(*args: Any, **kwargs: Any) -> Any:
         if policy is checkpoint_policies.everything_saveable:
             return fun(*args, **kwargs)
+        nondiff = normalize_argnums(static_argnums, len(args), what)
         leaves, treedef = tree.flatten((tuple(a for i, a in enumerate(args) if i not in nondiff), kwargs))
         plain = [isinstance(x, Handle) or hasattr(x, "__array__") or isinstance(x, int | float | complex) for x in leaves]
         handles = [as_handle(x, f"an argument of {what}") for x, p in zip(leaves, plain, strict=True) if p]
@@ -391,7 +579,7 @@ def remat(
 
         body = body_with_state(what, flat, handles)
         cells = [c._read() for c in body.carried]
-        values = remat_op(*body.consts, *[h._v for h in (*handles, *cells)], graph=body.graph, policy=policy)
+        values = remat_op(*body.consts, *[h._v for h in (*handles, *cells)], graph=body.graph, policy=policy, prevent_cse=bool(prevent_cse))
         n = len(body.output.tags)
         for cell, value, tag in zip(body.carried, values[n:], body.forced_tags, strict=True):
             cell._write(wrap(value, fresh_tag(tag)))

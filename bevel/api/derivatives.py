@@ -8,15 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import Output, argument_name, as_handle, cells_of, name_of, normalize_argnums, rewrap
+from bevel.api.flat import (
+    Output,
+    argument_name,
+    as_handle,
+    as_tuple,
+    cells_of,
+    is_single,
+    like,
+    name_of,
+    normalize_argnums,
+    rewrap,
+)
 from bevel.api.vmap import vmap
 from bevel.core import dtypes, tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import ParamMutationError
-from bevel.core.handle import Handle, fresh_tag, wrap
+from bevel.core.handle import WEAK, Handle, fresh_tag, wrap
 from bevel.core.ref import Cell, Scope, write_back
 from bevel.core.source import user_source, where
-from bevel.ops import convert, reshape, transpose, zeros
+from bevel.numpy.convert import enter
+from bevel.ops import reshape, transpose, zeros
 from bevel.ops import slice as slice_
 from bevel.transforms import jvp as flat_jvp
 from bevel.transforms import linearize as flat
@@ -136,7 +148,7 @@ class Flat:
         return self.out.unflatten(values[:n]), self.aux.unflatten(values[n : n + m]), list(values[:n])
 
 
-def _check_grad_input(handles: Sequence[Handle], what: str, holomorphic: bool, allow_int: bool) -> None:
+def _check_inputs(handles: Sequence[Handle], what: str, holomorphic: bool, allow_int: bool = False) -> None:
     for h in handles:
         dtype = aval_of(h._v).dtype
         if holomorphic and not dtypes.is_complex(dtype):
@@ -157,12 +169,26 @@ def _check_scalar(values: Sequence[Any], what: str, holomorphic: bool) -> None:
             "Why: the gradient is the derivative of a number.\n"
             "Write instead: return loss.sum() or loss.mean(), `return loss, aux` with has_aux=True, or use bv.jacrev."
         )
-    dtype = aval_of(values[0]).dtype
-    if dtypes.is_complex(dtype) and not holomorphic or not dtypes.is_inexact(dtype):
-        raise TypeError(
-            f"{what}: the function returned {dtype.name}; a gradient needs a real floating result"
-            + (" (or holomorphic=True)." if dtypes.is_complex(dtype) else ".\nWrite instead: make the loss a float.")
-        )
+    _check_outputs(values, what, holomorphic)
+
+
+def _check_outputs(values: Sequence[Any], what: str, holomorphic: bool) -> None:
+    """Raise unless reverse mode gives derivatives of results of these types."""
+    for v in values:
+        dtype = aval_of(v).dtype
+        if holomorphic and not dtypes.is_complex(dtype):
+            raise TypeError(f"{what}: holomorphic=True needs complex results, got {dtype.name}; leave it out")
+        if dtypes.is_complex(dtype) and not holomorphic:
+            raise TypeError(
+                f"{what}: the function returned {dtype.name}, and the derivative of a complex result is one "
+                "number only if the function is complex-analytic.\n"
+                "Write instead: holomorphic=True if it is; return a real part, or abs(); or use bv.vjp."
+            )
+        if not dtypes.is_inexact(dtype):
+            raise TypeError(
+                f"{what}: the function returned {dtype.name}, which has no derivative.\n"
+                "Write instead: return a float (x.astype(bnp.float32)), or has_aux=True for what is no result."
+            )
 
 
 def _grads(flat_fn: Flat, primals: Sequence[Handle], found: Sequence[Any]) -> list[Any]:
@@ -201,20 +227,21 @@ def value_and_grad(
     (9.0, 6.0)
     """
     what = f"grad of {name_of(fun)}"
+    single, argnums = is_single(argnums), as_tuple(argnums)
 
     @functools.wraps(fun)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
         numbers = normalize_argnums(argnums, len(args), what)
         flat_fn = Flat(what, fun, args, kwargs, numbers, has_aux)
         primals = flat_fn.wrt.primals()
-        _check_grad_input(primals, what, holomorphic, allow_int)
+        _check_inputs(primals, what, holomorphic, allow_int)
         values, lin = flat.linearize(flat_fn, [h._v for h in primals], what=what)
         result, aux, outs = flat_fn.finish(values)
         _check_scalar(outs, what, holomorphic)
         one = np.ones((), aval_of(outs[0]).dtype)
         found = lin.transpose([one] + [None] * (len(values) - 1))
         trees = flat_fn.wrt.collect(_grads(flat_fn, primals, found))
-        grads = trees[0] if isinstance(argnums, int) else tuple(trees)
+        grads = trees[0] if single else tuple(trees)
         return ((result, aux), grads) if has_aux else (result, grads)
 
     return value_and_grad_of
@@ -255,20 +282,26 @@ def _check_like(what: str, name: str, given: Any, treedef: Any, primals: Sequenc
     out = []
     for leaf, p in zip(leaves, primals, strict=True):
         aval = aval_of(p._v)
-        h = as_handle(leaf, f"{what}: a {name}")
-        found = aval_of(h._v)
         if not dtypes.is_inexact(aval.dtype):
             out.append(None)
             continue
-        if h._tag is not None and found.dtype != aval.dtype:
-            h = wrap(convert(h._v, dtype=aval.dtype))
-            found = aval_of(h._v)
+        h = _tangent_handle(leaf, aval.dtype, f"{what}: a {name}")
+        found = aval_of(h._v)
         if found != aval:
             raise TypeError(
                 f"{what}: a {name} is {found}, but its value is {aval}; a {name} has the shape and dtype of the value"
             )
         out.append(h._v)
     return out
+
+
+def _tangent_handle(leaf: Any, dtype: np.dtype, what: str) -> Handle:
+    """A handle on a leaf; numbers and NumPy data come at the dtype of their value, if it can hold them."""
+    h = as_handle(leaf, what)
+    if isinstance(leaf, Handle) and h._tag is not WEAK:
+        return h
+    fits = dtypes.is_complex(dtype) or not dtypes.is_complex(h._v.dtype)
+    return enter(leaf, dtype) if fits and h._v.dtype != dtype else h
 
 
 def _handles(what: str, values: Any) -> tuple[list[Handle], Any]:
@@ -379,8 +412,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
     """
     what = f"linear_transpose of {name_of(fun)}"
     leaves, treedef = tree.flatten(primals)
-    avals = [aval_of(x._v if isinstance(x, Handle) else x) if hasattr(x, "shape") else None for x in leaves]
-    avals = [aval_of(as_handle(x, what)._v) if a is None else a for x, a in zip(leaves, avals, strict=True)]
+    avals = [aval_of(like(x, f"{what}: an argument")._v) for x in leaves]
     out = Output()
 
     def fn(*values: Any) -> list[Any]:
@@ -414,28 +446,39 @@ def _basis(treedef: Any, handles: Sequence[Handle]) -> Any:
     return tree.unflatten(treedef, leaves)
 
 
-def _split_leading(x: Handle, like: Sequence[Handle]) -> list[Any]:
-    """Cut axis 0 into the sizes of `like` and give each part their shape."""
-    from_v, start, parts = x._v, 0, []
-    rest = tuple(from_v.shape[1:])
+def _parts(x: Handle, like: Sequence[Handle]) -> list[Any]:
+    """The values of axis 0 of `x` cut into the sizes of `like`."""
+    v, start, parts = x._v, 0, []
+    rest = tuple(v.shape[1:])
     for h in like:
-        aval = aval_of(h._v)
-        parts.append(wrap(reshape(_rows(from_v, start, aval.size), shape=(*aval.shape, *rest))))
-        start += aval.size
+        stop = start + aval_of(h._v).size
+        parts.append(slice_(v, start=(start, *[0] * len(rest)), limit=(stop, *rest), strides=None))
+        start = stop
     return parts
 
 
-def _rows(v: Any, start: int, n: int) -> Any:
-    rest = tuple(v.shape[1:])
-    return slice_(v, start=(start, *[0] * len(rest)), limit=(start + n, *rest), strides=None)
+def _argument_last(part: Any, argument: Handle) -> Handle:
+    """(size of the argument, *shape) -> (*shape, *shape of the argument)."""
+    shape = tuple(part.shape[1:])
+    moved = transpose(part, permutation=(*range(1, len(shape) + 1), 0))
+    return wrap(reshape(moved, shape=(*shape, *aval_of(argument._v).shape)))
 
 
-def _move_leading_last(x: Handle, like: Handle) -> Any:
-    """(size of like, *shape) -> (*shape, *shape of like)."""
-    v = x._v
-    shape = tuple(v.shape[1:])
-    moved = transpose(v, permutation=(*range(1, len(shape) + 1), 0))
-    return wrap(reshape(moved, shape=(*shape, *aval_of(like._v).shape)))
+def _result_first(part: Any, result: Handle) -> Handle:
+    """(size of the result, *shape) -> (*shape of the result, *shape)."""
+    return wrap(reshape(part, shape=(*aval_of(result._v).shape, *part.shape[1:])))
+
+
+def _restricted(fun: Callable[..., Any], numbers: Sequence[int], args: tuple, kwargs: dict) -> Callable[..., Any]:
+    """The function of the arguments with these numbers alone."""
+
+    def at(*chosen: Any) -> Any:
+        full = list(args)
+        for n, x in zip(numbers, chosen, strict=True):
+            full[n] = x
+        return fun(*full, **kwargs)
+
+    return at
 
 
 def jacfwd(
@@ -452,20 +495,21 @@ def jacfwd(
            [0., 4.]], dtype=float32)
     """
     what = f"jacfwd of {name_of(fun)}"
+    single, argnums = is_single(argnums), as_tuple(argnums)
 
     @functools.wraps(fun)
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         numbers = normalize_argnums(argnums, len(args), what)
         chosen = tuple(args[n] for n in numbers)
         handles, in_tree = _handles(what, chosen)
-        _check_grad_input(handles, what, holomorphic, False)
+        _check_inputs(handles, what, holomorphic)
+        if not holomorphic and any(dtypes.is_complex(h._v.dtype) for h in handles):
+            raise TypeError(
+                f"{what}: complex inputs have one derivative only if the function is complex-analytic.\n"
+                "Write instead: holomorphic=True if it is, or bv.jvp along the directions you need."
+            )
         chosen = tree.unflatten(in_tree, handles)
-
-        def at(*dyn: Any) -> Any:
-            full = list(args)
-            for n, d in zip(numbers, dyn, strict=True):
-                full[n] = d
-            return fun(*full, **kwargs)
+        at = _restricted(fun, numbers, args, kwargs)
 
         def push(*ts: Any) -> Any:
             return jvp(at, chosen, ts, has_aux)
@@ -474,25 +518,15 @@ def jacfwd(
         axes = (None, 0, None) if has_aux else (None, 0)
         found = vmap(push, out_axes=axes)(*basis)
         leaves, out_tree = tree.flatten(found[1])
-        rows = [
-            [_move_leading_last(part, h) for part, h in zip(_split_flat(leaf, handles), handles, strict=True)]
-            for leaf in leaves
-        ]
+        if holomorphic:
+            _check_outputs([h._v for h in leaves], what, holomorphic)
+        rows = [list(map(_argument_last, _parts(leaf, handles), handles)) for leaf in leaves]
         per_leaf = [tree.unflatten(in_tree, r) for r in rows]
-        per_leaf = [p[0] if isinstance(argnums, int) else tuple(p) for p in per_leaf]
+        per_leaf = [p[0] if single else p for p in per_leaf]
         result = tree.unflatten(out_tree, per_leaf)
         return (result, found[2]) if has_aux else result
 
     return jacobian
-
-
-def _split_flat(x: Handle, like: Sequence[Handle]) -> list[Handle]:
-    start, parts = 0, []
-    for h in like:
-        size = aval_of(h._v).size
-        parts.append(wrap(_rows(x._v, start, size)))
-        start += size
-    return parts
 
 
 def jacrev(
@@ -507,27 +541,23 @@ def jacrev(
     Array([1., 1.], dtype=float32)
     """
     what = f"jacrev of {name_of(fun)}"
+    single, argnums = is_single(argnums), as_tuple(argnums)
 
     @functools.wraps(fun)
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         numbers = normalize_argnums(argnums, len(args), what)
         chosen = tuple(args[n] for n in numbers)
         handles, in_tree = _handles(what, chosen)
-        _check_grad_input(handles, what, holomorphic, False)
-
-        def at(*dyn: Any) -> Any:
-            full = list(args)
-            for n, d in zip(numbers, dyn, strict=True):
-                full[n] = d
-            return fun(*full, **kwargs)
-
+        _check_inputs(handles, what, holomorphic)
+        at = _restricted(fun, numbers, args, kwargs)
         found = vjp(at, *tree.unflatten(in_tree, handles), has_aux=has_aux)
         outs, out_tree = _handles(what, found[0])
+        _check_outputs([h._v for h in outs], what, holomorphic)
         grads = vmap(found[1])(_basis(out_tree, outs))
         leaves = tree.leaves(grads)
-        parts = [_split_leading(leaf, outs) for leaf in leaves]
+        parts = [list(map(_result_first, _parts(leaf, outs), outs)) for leaf in leaves]
         per_out = [tree.unflatten(in_tree, list(column)) for column in zip(*parts, strict=True)]
-        per_out = [p[0] if isinstance(argnums, int) else tuple(p) for p in per_out]
+        per_out = [p[0] if single else p for p in per_out]
         result = tree.unflatten(out_tree, per_out)
         return (result, found[2]) if has_aux else result
 

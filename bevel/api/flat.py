@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from bevel.core import tree
 from bevel.core.aval import Aval, aval_of
+from bevel.core.dtypes import as_dtype
 from bevel.core.handle import Handle, fresh_tag, tag_key, wrap
 from bevel.core.ref import Cell
 from bevel.core.source import user_source, where
@@ -54,6 +57,46 @@ def as_handle(leaf: Any, what: str, path: str = "") -> Handle:
         "Write instead: mark the argument static (static_argnums / static_argnames of bv.jit), close over "
         "it, or convert it with bnp.asarray."
     )
+
+
+class ShapeDtypeStruct:
+    """The shape and dtype of an array that does not exist.
+
+    >>> ShapeDtypeStruct((2, 3), "float32")
+    ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: Sequence[int], dtype: Any):
+        self.shape = tuple(shape)
+        self.dtype = as_dtype(dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (other.shape, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+    def __repr__(self) -> str:
+        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype.name})"
+
+
+def like(leaf: Any, what: str) -> Handle:
+    """A handle with the type of a leaf, which may be a `ShapeDtypeStruct`; its contents are never read."""
+    if isinstance(leaf, ShapeDtypeStruct):
+        return wrap(np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape))
+    return as_handle(leaf, what)
 
 
 def signature(h: Handle) -> tuple[Any, ...]:
@@ -110,14 +153,27 @@ class Output:
         return tree.unflatten(self.treedef, rewrap(values, self.tags))
 
 
-def normalize_argnums(argnums: int | Sequence[int], n: int, what: str) -> tuple[int, ...]:
+def as_tuple(numbers: Any) -> tuple[int, ...]:
+    """One number or several, of any integer type, as a tuple of ints."""
+    try:
+        return (operator.index(numbers),)
+    except TypeError:
+        return tuple([operator.index(n) for n in numbers])
+
+
+def is_single(numbers: Any) -> bool:
+    """Whether it is one number, not several."""
+    return hasattr(numbers, "__index__")
+
+
+def normalize_argnums(argnums: Sequence[int], n: int, what: str) -> tuple[int, ...]:
     """Argument numbers as non-negative ints.
 
     Raises:
         ValueError: one is out of range for a call with `n` positional arguments.
     """
     found = []
-    for i in (argnums,) if isinstance(argnums, int) else argnums:
+    for i in argnums:
         if not -n <= i < n:
             raise ValueError(
                 f"{what}: argument number {i} is out of range for a call with {n} positional arguments.\n"

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import Output, as_handle, name_of
-from bevel.api.jit import ShapeDtypeStruct
+from bevel.api.flat import Output, ShapeDtypeStruct, like, name_of
 from bevel.core import tree
 from bevel.core.aval import Aval
 from bevel.core.graph import Graph, GraphBuilder, check
@@ -18,18 +17,11 @@ from bevel.core.interpreter import state
 from bevel.core.ref import Scope
 
 
-def _like(leaf: Any, what: str) -> Handle:
-    """A handle with the type of a leaf, which may be a `ShapeDtypeStruct`."""
-    if isinstance(leaf, ShapeDtypeStruct):
-        return wrap(np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape))
-    return as_handle(leaf, f"an argument of {what}")
-
-
 def _trace(fun: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> tuple[Graph, list[Any], Output, int]:
     what = f"trace of {name_of(fun)}"
     leaves, treedef = tree.flatten((args, kwargs))
     stateful = [not isinstance(x, Handle) and hasattr(x, "__bevel_cells__") for x in leaves]
-    handles = [_like(x, what) for x, s in zip(leaves, stateful, strict=True) if not s]
+    handles = [like(x, f"an argument of {what}") for x, s in zip(leaves, stateful, strict=True) if not s]
     builder = GraphBuilder(state.current, what)
     inputs = [builder.input(Aval(tuple(h._v.shape), np.dtype(h._v.dtype))) for h in handles]
     out = Output()

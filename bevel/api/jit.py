@@ -15,7 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import Output, as_handle, cells_of, name_of, rewrap, signature, structure_key
+from bevel.api.flat import (
+    Output,
+    ShapeDtypeStruct,
+    as_handle,
+    cells_of,
+    name_of,
+    rewrap,
+    signature,
+    structure_key,
+)
 from bevel.control.call import call
 from bevel.core import config, tree
 from bevel.core.aval import Aval, aval_of
@@ -346,39 +355,6 @@ class Jitted:
 
     def _cache_size(self) -> int:
         return sum(map(len, self._traces.values()))
-
-
-class ShapeDtypeStruct:
-    """The shape and dtype of an array that does not exist.
-
-    >>> ShapeDtypeStruct((2, 3), "float32")
-    ShapeDtypeStruct(shape=(2, 3), dtype=float32)
-    """
-
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, shape: Sequence[int], dtype: Any):
-        self.shape = tuple(shape)
-        self.dtype = np.dtype(dtype)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (other.shape, other.dtype)
-
-    def __hash__(self) -> int:
-        return hash((self.shape, self.dtype))
-
-    def __repr__(self) -> str:
-        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype.name})"
 
 
 class Lowered:

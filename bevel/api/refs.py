@@ -35,7 +35,7 @@ def content_of(value: Any, old: Any = None) -> Any:
         dtype = handle._v.dtype
         if isinstance(old, Handle) and type(old._tag) is not KeyTag and _holds(old._v.dtype, dtype):
             dtype = old._v.dtype
-        return astype(handle, dtype)
+        return _at(value, handle, dtype)
     try:
         hash(value)
     except TypeError:
@@ -50,15 +50,17 @@ def content_of(value: Any, old: Any = None) -> Any:
     return value
 
 
-_RANK = "buifc"
+def _at(value: Any, handle: Handle, dtype: Any) -> Handle:
+    """The value at a dtype; a Python integer that does not fit raises."""
+    return enter(value, dtype) if isinstance(value, int | float | complex) else astype(handle, dtype)
+
+
+_RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 
 
 def _holds(target: Any, source: Any) -> bool:
     """Whether numbers of the one kind go into the other without loss of kind."""
-    kinds = dtypes.kind(target), dtypes.kind(source)
-    return kinds[0] == kinds[1] or (
-        kinds[0] != "b" and _RANK.index(kinds[0]) > _RANK.index(kinds[1])
-    )
+    return _RANK[dtypes.kind(target)] >= _RANK[dtypes.kind(source)]
 
 
 def _restore(cls: type[Ref], content: Any, fields: dict[str, Any]) -> Ref:
@@ -123,7 +125,7 @@ class Ref(Cell):
                 )
             self._write(content_of(new))
         elif index is Ellipsis:
-            self._write(self._fitted(old, enter(new)))
+            self._write(self._fitted(old, new))
         else:
             if type(old._tag) is not KeyTag:
                 self._check_kind(old, enter(new))
@@ -131,9 +133,10 @@ class Ref(Cell):
 
     def _fitted(self, old: Any, new: Any) -> Any:
         """`new` at the shape and dtype of `old`."""
+        given, new = new, enter(new)
         if type(old._tag) is not KeyTag:
             self._check_kind(old, new)
-            new = astype(new, old._v.dtype)
+            new = _at(given, new, old._v.dtype)
         elif type(new._tag) is not KeyTag:
             raise TypeError(
                 "the cell holds a random key, and only a key goes in its place: random.key(0)"

@@ -52,11 +52,11 @@ def move_axis(value: Any, source: int, target: int) -> Any:
     return transpose(value, permutation=tuple(rest))
 
 
-def _normalize(axis: int, ndim: int, what: str, shape: Any) -> int:
+def _normalize(axis: int, ndim: int, what: str, shape: Any, fix: str) -> int:
     if not -ndim <= axis < ndim:
         raise ValueError(
-            f"vmap: axis {axis} is out of range for {what} of shape {shape}; "
-            f"it has {ndim} axes. Write in_axes=None to pass it whole."
+            f"vmap: axis {axis} is out of range for {what} of shape {shape}, which has {ndim} axes.\n"
+            f"Write instead: {fix}."
         )
     return axis % ndim
 
@@ -94,7 +94,7 @@ class _Mapped:
         if axis is None:
             return handle._v, False
         shape = logical_shape(handle)
-        axis = _normalize(axis, len(shape), name, shape)
+        axis = _normalize(axis, len(shape), name, shape, "another axis, or in_axes=None to pass it whole")
         self.sizes[f"{name} of shape {shape}, axis {axis}"] = shape[axis]
         return move_axis(handle._v, axis, 0), True
 
@@ -204,7 +204,9 @@ def _place(value: Any, batched: bool, axis: int | None, tag: Any, size: Axis, wh
     if not batched:
         value = with_batch_axis(value, size)
     ndim = len(value.shape) - (type(tag) is KeyTag)
-    return move_axis(value, 0, _normalize(axis, ndim, "a result", tuple(value.shape)))
+    row = tuple(value.shape[1:ndim])
+    fix = f"out_axes between {-ndim} and {ndim - 1}"
+    return move_axis(value, 0, _normalize(axis, ndim, f"a result with rows of shape {row}", tuple(value.shape[:ndim]), fix))
 
 
 def _written(interp: Batch, cell: Cell, content: Any, axis: int | None, size: Axis, what: str) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bevel.core.graph import Graph, evaluate, live_equations
-from bevel.core.interpreter import run_under
+from bevel.core.graph import Graph, evaluate, live_equations, trace
+from bevel.core.interpreter import Interpreter, run_under, state
 from bevel.core.op import Op, is_undefined
 from bevel.transforms.jvp import jvp_graph
 from bevel.transforms.linearize import PartialBuilder, partial_eval_graph
@@ -28,6 +28,11 @@ def pick(mask: Sequence[bool], values: Sequence[Any]) -> list[Any]:
 def drop(mask: Sequence[bool], values: Sequence[Any]) -> list[Any]:
     """The values where the mask is false."""
     return [v for m, v in zip(mask, values, strict=True) if not m]
+
+
+def indices(mask: Sequence[bool]) -> list[int]:
+    """Where the mask is true."""
+    return [i for i, m in enumerate(mask) if m]
 
 
 def prune(graph: Graph, used: Sequence[bool]) -> tuple[Graph, list[int]]:
@@ -101,7 +106,7 @@ def _batch(axis, args, batched, *, graph, name):
 
 def _dce(params, used):
     graph, keep = prune(params["graph"], used)
-    return {**params, "graph": graph}, keep
+    return {**params, "graph": graph}, keep, indices(used)
 
 
 call = Op(
@@ -123,10 +128,10 @@ call = Op(
 # -- remat ---------------------------------------------------------------------------------------
 
 
-def _remat_jvp(ctx, primals, tangents, *, graph, policy):
+def _remat_jvp(ctx, primals, tangents, *, graph, **params):
     nonzero = tuple(t is not None for t in tangents)
     g, mask = jvp_graph(graph, nonzero)
-    outs = remat(*primals, *pick(nonzero, tangents), graph=g, policy=policy)
+    outs = remat(*primals, *pick(nonzero, tangents), graph=g, **params)
     n = len(graph.outputs)
     return outs[:n], merge(mask, outs[n:], [None] * (n - sum(mask)))
 
@@ -137,6 +142,7 @@ def _remat_partial(builder: PartialBuilder, args, unknown, params):
     With a policy, values it says to save are computed now and handed over as well.
     """
     graph, policy = params["graph"], params["policy"]
+    recorded = {"policy": None, "prevent_cse": params["prevent_cse"]}
     split = partial_eval_graph(graph, unknown)
     known_args = drop(unknown, args)
     saved = saveable_graph(graph, unknown, policy) if policy is not None else None
@@ -148,24 +154,50 @@ def _remat_partial(builder: PartialBuilder, args, unknown, params):
         )
         rest, kept = prune(graph, split.out_unknown)
         inputs = [args[i] for i in kept]
-        linear = builder.record(remat, inputs, {"graph": rest, "policy": None})
+        linear = builder.record(remat, inputs, {"graph": rest, **recorded})
         return tuple(merge(split.out_unknown, linear, outs))
     first, second, out_unknown = saved
     n_known = len(out_unknown) - sum(out_unknown)
     outs = run_under(builder.outer, call, tuple(known_args), {"graph": first, "name": "remat"})
+    rest, kept = prune(second, (True,) * len(second.outputs))
     inputs = [*outs[n_known:], *args]
-    linear = builder.record(remat, inputs, {"graph": second, "policy": None})
+    linear = builder.record(remat, [inputs[i] for i in kept], {"graph": rest, **recorded})
     return tuple(merge(out_unknown, linear, outs[:n_known]))
 
 
-def saveable_graph(graph: Graph, unknown: tuple[bool, ...], policy):
+class _Inline(Interpreter):
+    """Runs the ops of jitted functions one by one."""
+
+    __slots__ = ()
+
+    def run(self, op, args, params):
+        if op is call:
+            return tuple(evaluate(params["graph"], args))
+        return run_under(self.outer, op, args, params)
+
+
+def inlined(graph: Graph) -> Graph:
+    """The graph with the calls in it replaced by what they call."""
+    if not any(e.op is call for e in graph.eqns):
+        return graph
+
+    def fn(*args):
+        with _Inline(state.current, "remat"):
+            return evaluate(graph, args)
+
+    return trace(fn, graph.in_avals, "remat")[0]
+
+
+def saveable_graph(whole: Graph, unknown: tuple[bool, ...], policy):
     """Split for a policy: (known inputs -> known results + saved values), (saved + inputs -> unknown results).
 
     Walks the equations once: those that depend on unknown inputs stay; of the known ones the policy says
-    which results are saved. Also returns which results are unknown; None when it saves nothing.
+    which results are saved, also inside jitted functions. Also returns which results are unknown; None
+    when it saves nothing.
     """
 
     def make():
+        graph = inlined(whole)
         dependent = {v for v, u in zip(graph.inputs, unknown, strict=True) if u}
         known_eqns, saved = [], []
         for eqn in graph.eqns:
@@ -186,28 +218,30 @@ def saveable_graph(graph: Graph, unknown: tuple[bool, ...], policy):
         second = Graph(saved + graph.inputs, live_equations(rest, targets), targets)
         return first, second, tuple(o in dependent for o in graph.outputs)
 
-    return graph.cached(("saveable", unknown, policy), make)
+    return whole.cached(("saveable", unknown, policy), make)
 
 
-def _remat_transpose(cts, *args, graph, policy):
-    return transpose_call(remat_backward, cts, args, graph, {})
+def _remat_transpose(cts, *args, graph, policy, prevent_cse):
+    if prevent_cse:
+        return transpose_call(remat_backward, cts, args, graph, {})
+    return transpose_call(call, cts, args, graph, {"name": "remat"})
 
 
-def _remat_batch(axis, args, batched, *, graph, policy):
+def _remat_batch(axis, args, batched, *, graph, **params):
     g, mask = batch_graph(graph, axis, tuple(batched))
-    return remat(*args, graph=g, policy=policy), mask
+    return remat(*args, graph=g, **params), mask
 
 
-def _barrier_lower(b, *vals, graph, policy=None):
+def _barrier_lower(b, *vals, graph):
     """Inputs pass a barrier, or XLA would merge the recomputation with the first computation."""
     return tuple(b.lower(graph, b.optimization_barrier(vals)))
 
 
 remat = Op(
     "remat",
-    abstract=lambda *avals, graph, policy: tuple(graph.out_avals),
-    reference=lambda *xs, graph, policy: tuple(evaluate(graph, xs)),
-    lower=lambda b, *vals, graph, policy: tuple(b.lower(graph, vals)),
+    abstract=lambda *avals, graph, policy, prevent_cse: tuple(graph.out_avals),
+    reference=lambda *xs, graph, policy, prevent_cse: tuple(evaluate(graph, xs)),
+    lower=lambda b, *vals, graph, policy, prevent_cse: tuple(b.lower(graph, vals)),
     jvp=_remat_jvp,
     transpose=_remat_transpose,
     batch=_remat_batch,
@@ -219,6 +253,7 @@ remat = Op(
 """`call` whose intermediate values are not kept for the backward pass but computed again there.
 
 `policy(op, *avals, **params) -> bool` says which results to keep all the same; None keeps none.
+`prevent_cse` keeps XLA from merging the recomputation with the first computation.
 """
 
 remat_backward = Op(

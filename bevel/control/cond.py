@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bevel.control.call import drop, linear_part, merge, pick, prune
+from bevel.control.call import drop, indices, linear_part, merge, pick, prune
 from bevel.core.graph import Graph, evaluate, trace
 from bevel.core.interpreter import run_under
 from bevel.core.op import Op, is_undefined
@@ -149,7 +149,7 @@ def _dce(params, used):
     keep = sorted({i for _, kept in pruned for i in kept})
     graphs = tuple(Graph([g.inputs[i] for i in keep], small.eqns, small.outputs)
                    for g, (small, _) in zip(branches, pruned, strict=True))
-    return {"branches": graphs}, [0, *[i + 1 for i in keep]]
+    return {"branches": graphs}, [0, *[i + 1 for i in keep]], indices(used)
 
 
 cond = Op(

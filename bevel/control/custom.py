@@ -19,17 +19,26 @@ from bevel.transforms.jvp import instantiate
 from bevel.transforms.vmap import batch_graph, vmap, with_batch_axis
 
 
+def _refuse_closed(closed: tuple[str, int, int] | None, tangents: Sequence[Any]) -> None:
+    """Raise if a value that the function closes over is being differentiated."""
+    if closed is not None and any(t is not None for t in tangents[closed[1] : closed[2]]):
+        raise TypeError(
+            f"{closed[0]} closes over a value that is being differentiated.\n"
+            "Why: its rule says how the result changes with its arguments, and nothing about that "
+            "value.\n"
+            "Write instead: pass the value as an argument, or close over lax.stop_gradient(value)."
+        )
 
 
 # -- custom_jvp ------------------------------------------------------------------------------------
 
 
-def _jvp_rule(ctx, primals, tangents, *, graph, rule):
-    full = [instantiate(t, p) if is_inexact(aval_of(p).dtype) else None for t, p in zip(tangents, primals, strict=True)]
-    return rule(primals, full)
+def _jvp_rule(ctx, primals, tangents, *, graph, rule, closed=None):
+    _refuse_closed(closed, tangents)
+    return rule(primals, tangents)
 
 
-def _jvp_batch(axis, args, batched, *, graph, rule):
+def _jvp_batch(axis, args, batched, *, graph, rule, closed=None):
     g, mask = batch_graph(graph, axis, tuple(batched), (True,) * len(graph.outputs))
 
     def batched_rule(primals, tangents):
@@ -39,36 +48,42 @@ def _jvp_batch(axis, args, batched, *, graph, rule):
 
         def one(*flat):
             rest = iter(flat[len(primals) :])
-            outs, touts = rule(flat[: len(primals)], [next(rest) if h else None for h in has])
+            given = [next(rest) if h else None for h in has]
+            outs, touts = rule(flat[: len(primals)], given)
             out_has[:] = [t is not None for t in touts]
             return [*outs, *[t for t in touts if t is not None]]
 
-        outs, out_batched = vmap(one, axis, [*primals, *pick(has, tangents)], flags)
-        outs = [o if b else with_batch_axis(o, axis) for o, b in zip(outs, out_batched, strict=True)]
+        outs = _all_batched(one, axis, [*primals, *pick(has, tangents)], flags)
         n = len(out_has)
         return outs[:n], merge(out_has, outs[n:], [None] * (n - sum(out_has)))
 
-    return custom_jvp_call(*args, graph=g, rule=batched_rule), mask
+    return custom_jvp_call(*args, graph=g, rule=batched_rule, closed=closed), mask
 
 
 custom_jvp_call = Op(
     "custom_jvp_call",
-    abstract=lambda *avals, graph, rule: tuple(graph.out_avals),
-    reference=lambda *xs, graph, rule: tuple(evaluate(graph, xs)),
-    lower=lambda b, *vals, graph, rule: tuple(b.lower(graph, vals)),
+    abstract=lambda *avals, graph, rule, closed=None: tuple(graph.out_avals),
+    reference=lambda *xs, graph, rule, closed=None: tuple(evaluate(graph, xs)),
+    lower=lambda b, *vals, graph, rule, closed=None: tuple(b.lower(graph, vals)),
     jvp=_jvp_rule,
-    transpose=lambda cts, *args, graph, rule: transpose_call(call, cts, args, graph, {"name": "custom_jvp"}),
+    transpose=lambda cts, *args, graph, rule, closed=None: transpose_call(
+        call, cts, args, graph, {"name": "custom_jvp"}
+    ),
     batch=_jvp_batch,
     multiple=True,
     compile_above=None,
 )
-"""Params: `graph`, and `rule(primals, tangents) -> (outs, out_tangents)` over values; None is zero."""
+"""Params: `graph`, and `rule(primals, tangents) -> (outs, out_tangents)` over values; None is zero.
+
+`closed = (name, start, stop)`: those operands are closed-over values without a derivative.
+"""
 
 
 # -- custom_vjp ------------------------------------------------------------------------------------
 
 
-def _vjp_rule(ctx, primals, tangents, *, graph, fwd, bwd):
+def _vjp_rule(ctx, primals, tangents, *, graph, fwd, bwd, closed=None):
+    _refuse_closed(closed, tangents)
     outs, residuals = fwd(*primals)
     differentiable = [is_inexact(aval_of(p).dtype) for p in primals]
     full = [instantiate(t, p) for t, p, d in zip(tangents, primals, differentiable, strict=True) if d]
@@ -84,7 +99,7 @@ def _all_batched(fn, axis, args, batched):
     return [o if f else with_batch_axis(o, axis) for o, f in zip(outs, flags, strict=True)]
 
 
-def _vjp_batch(axis, args, batched, *, graph, fwd, bwd):
+def _vjp_batch(axis, args, batched, *, graph, fwd, bwd, closed=None):
     g, mask = batch_graph(graph, axis, tuple(batched), (True,) * len(graph.outputs))
     n_out = len(graph.outputs)
 
@@ -98,7 +113,7 @@ def _vjp_batch(axis, args, batched, *, graph, fwd, bwd):
             c if c is None or b else reduce_sum(c, axes=(0,)) for c, b in zip(found, batched, strict=True)
         ]
 
-    return custom_vjp_call(*args, graph=g, fwd=batched_fwd, bwd=batched_bwd), mask
+    return custom_vjp_call(*args, graph=g, fwd=batched_fwd, bwd=batched_bwd, closed=closed), mask
 
 
 def batch_backward(bwd: Callable, axis: int, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
@@ -118,16 +133,21 @@ def batch_backward(bwd: Callable, axis: int, residuals: Sequence[Any], cts: Sequ
 
 custom_vjp_call = Op(
     "custom_vjp_call",
-    abstract=lambda *avals, graph, fwd, bwd: tuple(graph.out_avals),
-    reference=lambda *xs, graph, fwd, bwd: tuple(evaluate(graph, xs)),
-    lower=lambda b, *vals, graph, fwd, bwd: tuple(b.lower(graph, vals)),
+    abstract=lambda *avals, graph, fwd, bwd, closed=None: tuple(graph.out_avals),
+    reference=lambda *xs, graph, fwd, bwd, closed=None: tuple(evaluate(graph, xs)),
+    lower=lambda b, *vals, graph, fwd, bwd, closed=None: tuple(b.lower(graph, vals)),
     jvp=_vjp_rule,
-    transpose=lambda cts, *args, graph, fwd, bwd: transpose_call(call, cts, args, graph, {"name": "custom_vjp"}),
+    transpose=lambda cts, *args, graph, fwd, bwd, closed=None: transpose_call(
+        call, cts, args, graph, {"name": "custom_vjp"}
+    ),
     batch=_vjp_batch,
     multiple=True,
     compile_above=None,
 )
-"""Params: `graph`; `fwd(*values) -> (outs, residuals)`; `bwd(residuals, cts) -> cotangents` (None: zero)."""
+"""Params: `graph`; `fwd(*values) -> (outs, residuals)`; `bwd(residuals, cts) -> cotangents` (None: zero).
+
+`closed` as for `custom_jvp_call`.
+"""
 
 
 def _linear_transpose(cts, *args, bwd, out_avals, n_residuals, differentiable):

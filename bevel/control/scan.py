@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bevel.control.call import drop, merge, pick, prune
+from bevel.control.call import drop, indices, merge, pick, prune
 from bevel.control.while_loop import while_loop
 from bevel.core.aval import Aval, aval_of
 from bevel.core.graph import Graph, evaluate, trace
@@ -372,24 +372,23 @@ def _scan_transpose(cts, *args, body, length, reverse, unroll, n_consts, n_carry
 
 
 def _scan_dce(params, used):
-    """Drop unused stacked results, and carries that only feed themselves."""
+    """Drop stacked results that are not used, and carries that then nothing needs."""
     body, n_consts, n_carry = params["body"], params["n_consts"], params["n_carry"]
-    carry_used = list(used[:n_carry])
+    wanted = tuple(used)
     while True:
-        wanted = (*carry_used, *used[n_carry:])
         smaller, keep = prune(body, wanted)
-        grown = [u or n_consts + i in keep for i, u in enumerate(carry_used)]
-        if grown == carry_used:
+        grown = tuple([u or n_consts + i in keep for i, u in enumerate(wanted[:n_carry])])
+        if grown == wanted[:n_carry]:
             break
-        carry_used = grown
-    if list(wanted) != list(used):
-        return None
-    keep = sorted({*keep, *[n_consts + i for i, u in enumerate(carry_used) if u]})
+        wanted = grown + wanted[n_carry:]
+    keep = sorted({*keep, *[n_consts + i for i in indices(grown)]})
     body = body.cached(
-        ("scan dce", tuple(used)), lambda: Graph([body.inputs[i] for i in keep], smaller.eqns, smaller.outputs)
+        ("scan dce", wanted),
+        lambda: Graph([body.inputs[i] for i in keep], smaller.eqns, smaller.outputs),
     )
-    n_kept_consts = sum(i < n_consts for i in keep)
-    return {**params, "body": body, "n_consts": n_kept_consts, "n_carry": sum(carry_used)}, keep
+    kept_consts = sum(i < n_consts for i in keep)
+    params = {**params, "body": body, "n_consts": kept_consts, "n_carry": sum(grown)}
+    return params, keep, indices(wanted)
 
 
 scan = Op(

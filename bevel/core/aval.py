@@ -14,6 +14,8 @@ class Aval:
     """
 
     __slots__ = ("dtype", "shape")
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
     weak_type = False
     """What jaxlib asks of the abstract value of its buffers."""

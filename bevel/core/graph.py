@@ -9,7 +9,7 @@ import numpy as np
 
 from bevel.core import config
 from bevel.core.aval import Aval, aval_of
-from bevel.core.interpreter import Interpreter, Tracer, leaked, state
+from bevel.core.interpreter import Interpreter, Tracer, state
 from bevel.core.source import Source, user_source
 
 INLINE_SIZE = 32
@@ -82,6 +82,16 @@ class Graph:
     def effect(self) -> bool:
         return self.cached("effect", lambda: any(e.effect for e in self.eqns))
 
+    @property
+    def axis_names(self) -> frozenset:
+        """Names of the mapped axes that collectives in it, and in the graphs it holds, refer to."""
+
+        def make() -> frozenset:
+            own = {e.params["axis_name"] for e in self.eqns if e.op.collective is not None}
+            return frozenset(own.union(*[g.axis_names for e in self.eqns for g in subgraphs(e.params)]))
+
+        return self.cached("axis names", make)
+
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """A value derived from this graph, computed once (graphs are never changed after they are built)."""
         if key not in self._cache:
@@ -139,11 +149,10 @@ class GraphBuilder(Interpreter):
         if isinstance(value, GraphTracer) and value.interp is self:
             return value.var
         if isinstance(value, Tracer):
-            if not value.interp.alive:
-                raise leaked(value)
-        elif isinstance(value, np.ndarray) and value.size <= INLINE_SIZE:
+            value = self.outer.resolve(value)
+        if isinstance(value, np.ndarray) and value.size <= INLINE_SIZE:
             return Lit(value)
-        elif isinstance(value, np.generic):
+        if isinstance(value, np.generic):
             return Lit(np.asarray(value))
         var = self.const_vars.get(id(value))
         if var is None:
@@ -192,14 +201,12 @@ def live_equations(eqns: Sequence[Eqn], outputs: Sequence[Atom]) -> list[Eqn]:
         if not any(used) and not eqn.effect:
             continue
         if eqn.op.dce is not None and not all(used):
-            smaller = eqn.op.dce(eqn.params, used)
-            if smaller is not None:
-                params, keep = smaller
-                eqn = eqn.replace(
-                    params=params,
-                    inputs=[eqn.inputs[i] for i in keep],
-                    outputs=[o for o, u in zip(eqn.outputs, used, strict=True) if u],
-                )
+            params, kept_in, kept_out = eqn.op.dce(eqn.params, used)
+            eqn = eqn.replace(
+                params=params,
+                inputs=[eqn.inputs[i] for i in kept_in],
+                outputs=[eqn.outputs[i] for i in kept_out],
+            )
         live.update(v for v in eqn.inputs if type(v) is Var)
         kept.append(eqn)
     kept.reverse()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,14 @@ class Interpreter:
 
     def run(self, op, args, params):
         raise NotImplementedError(type(self).__name__)
+
+    def resolve(self, value: Tracer) -> Any:
+        """What a traced value from outside stands for here.
+
+        Raises:
+            UnexpectedTracerError: it outlived its trace.
+        """
+        return self.outer.resolve(value)
 
     def __enter__(self):
         state.current = self
@@ -171,8 +180,33 @@ class Eager(Interpreter):
             return tuple([o if type(o) is np.ndarray else np.asarray(o) for o in out])
         return out if type(out) is np.ndarray else np.asarray(out)
 
+    def resolve(self, value: Tracer) -> Any:
+        check_alive(value)
+        return value
+
     def __exit__(self, *exc):
         state.current = self.outer
+
+
+class Rebind(Interpreter):
+    """Runs ops with other values in the place of traced ones that a function closes over.
+
+    For rules written by users, which run later than the code around them, when the trace that made
+    the closed-over values may have ended.
+    """
+
+    __slots__ = ("new",)
+
+    def __init__(self, outer: Interpreter, old: Iterable[Any], new: Iterable[Any]):
+        super().__init__(outer, outer.what)
+        self.new = {id(o): n for o, n in zip(old, new, strict=True)}
+
+    def run(self, op, args, params):
+        return run_under(self.outer, op, tuple([self.new.get(id(a), a) for a in args]), params)
+
+    def resolve(self, value: Tracer) -> Any:
+        found = self.new.get(id(value))
+        return self.outer.resolve(value) if found is None else found
 
 
 def to_numpy(value: Any) -> np.ndarray:

@@ -91,7 +91,8 @@ class Op:
     - `batch(size, x, batched, **params)` -> (out, batched_out): the batch axis is always axis 0 of a
       batched operand and of a batched result (tuples if `multiple`).
     - `partial(builder, args, unknown, params)` -> outs: partial evaluation of ops that hold graphs.
-    - `dce(params, used)` -> (params, kept operand indices) or None: drop unused results of ops that hold graphs.
+    - `dce(params, used)` -> (params, indices of operands kept, of results kept): drop unused results of
+      ops that hold graphs, and the operands that only they need.
     - `collective(axis, x, batched, **params)`: the batch rule over the mapped axis that the op names
       (`params["axis_name"]`); `axis` is its size as an int, with its `name`.
     - `effect`: must run even if its results are unused.

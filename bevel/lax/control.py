@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from bevel.core.handle import WEAK, Handle, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.core.source import user_source, where
 from bevel.numpy.convert import astype, promote
-from bevel.ops import concatenate, convert, reshape
+from bevel.ops import clamp, concatenate, convert, full_like, reshape, rev, zeros_like
 from bevel.ops import slice as slice_
 
 
@@ -183,11 +184,16 @@ def _row_like(h: Handle) -> Handle:
     return wrap(np.broadcast_to(np.zeros((), v.dtype), tuple(v.shape[1:])), fresh_tag(h._tag))
 
 
+def _part(v: Any, start: int, stop: int, step: int = 1, axis: int = 0) -> Any:
+    """The elements of a value from `start` to `stop` along an axis."""
+    starts, limits = [0] * len(v.shape), list(v.shape)
+    starts[axis], limits[axis] = start, min(stop, v.shape[axis])
+    strides = None if step == 1 else tuple([step if i == axis else 1 for i in range(len(v.shape))])
+    return slice_(v, start=tuple(starts), limit=tuple(limits), strides=strides)
+
+
 def _row(h: Handle, i: int) -> Handle:
-    v = h._v
-    rest = tuple(v.shape[1:])
-    part = slice_(v, start=(i, *[0] * len(rest)), limit=(i + 1, *rest), strides=None)
-    return wrap(reshape(part, shape=rest), fresh_tag(h._tag))
+    return wrap(reshape(_part(h._v, i, i + 1), shape=tuple(h._v.shape[1:])), fresh_tag(h._tag))
 
 
 def _scan_in_python(f, init, rows, xs_tree, length, reverse):
@@ -333,15 +339,21 @@ def _check_branches(what: str, bodies: Sequence[Body], funs: Sequence[Callable[.
                 )
 
 
+def _common_type(kinds: Sequence[tuple[np.dtype, bool]]) -> np.dtype | None:
+    """The dtype all results take: the only one that is not weak, or what weak ones promote to; or None."""
+    strong = {d for d, weak in kinds if not weak}
+    if len(strong) > 1 or len({d for d, _ in kinds}) == 1:
+        return None
+    joined = functools.reduce(lambda a, b: promote_dtypes(*a, *b), kinds)[0]
+    return joined if not strong or joined in strong else None
+
+
 def _common_types(funs: Sequence[Callable[..., Any]], bodies: Sequence[Body]) -> list[Callable[..., Any]] | None:
     """Branches that convert weakly typed results to the dtype of the others; None if none is needed."""
     if len({b.output.treedef for b in bodies}) > 1:
         return None
-    targets = []
-    for k in range(len(bodies[0].out_avals)):
-        strong = {b.out_avals[k].dtype for b in bodies if b.output.tags[k] is not WEAK}
-        every = {b.out_avals[k].dtype for b in bodies}
-        targets.append(strong.pop() if len(strong) == 1 and len(every) > 1 else None)
+    targets = [_common_type([(b.out_avals[k].dtype, b.output.tags[k] is WEAK) for b in bodies])
+               for k in range(len(bodies[0].out_avals))]
     if not any(targets):
         return None
 
@@ -435,7 +447,9 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any, o
         return branches[int(np.clip(to_numpy(h._v), 0, len(branches) - 1))](*operands)
     if len(branches) == 1:
         return branches[0](*operands)
-    return _branch("switch", convert(h._v, dtype=np.dtype(np.int32)), branches, operands)
+    last = full_like(h._v, min(len(branches) - 1, int(np.iinfo(h._v.dtype).max)))
+    inside = clamp(zeros_like(h._v), h._v, last)
+    return _branch("switch", convert(inside, dtype=np.dtype(np.int32)), branches, operands)
 
 
 # -- made of the others ----------------------------------------------------------------------------
@@ -455,17 +469,15 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     """
     if batch_size is None:
         return scan(lambda _, x: (None, f(x)), None, xs)[1]
+    if batch_size < 1:
+        raise ValueError(f"map: batch_size must be at least 1, got {batch_size}; leave it out for one row at a time")
     rows, treedef = _flatten(xs, "map: xs")
     n = _scan_length("map", rows, None)
     size = min(batch_size, n) or 1
     whole = n // size * size
 
-    def cut(h: Handle, start: int, stop: int) -> Any:
-        rest = tuple(h._v.shape[1:])
-        return slice_(h._v, start=(start, *[0] * len(rest)), limit=(stop, *rest), strides=None)
-
     def batches(h: Handle) -> Handle:
-        v = cut(h, 0, whole)
+        v = _part(h._v, 0, whole)
         return wrap(reshape(v, shape=(whole // size, size, *v.shape[1:])), fresh_tag(h._tag))
 
     g = vmap(f)
@@ -475,7 +487,7 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     )
     if whole == n:
         return joined
-    rest = g(tree.unflatten(treedef, [wrap(cut(h, whole, n), fresh_tag(h._tag)) for h in rows]))
+    rest = g(tree.unflatten(treedef, [wrap(_part(h._v, whole, n), fresh_tag(h._tag)) for h in rows]))
     return tree.map(lambda a, b: wrap(concatenate(a._v, b._v, axis=0), fresh_tag(a._tag)), joined, rest)
 
 
@@ -495,60 +507,50 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     [0, 1, 3, 6, 10]
     """
     handles, treedef = _flatten(elems, "associative_scan: elems")
-    axes = [axis % len(logical_shape(h)) for h in handles]
-    sizes = {logical_shape(h)[a] for h, a in zip(handles, axes, strict=True)}
+    shapes = [logical_shape(h) for h in handles]
+    if not all(-len(s) <= axis < len(s) for s in shapes):
+        raise ValueError(f"associative_scan: axis {axis} is out of range for leaves of the shapes {shapes}")
+    axes = [axis % len(s) for s in shapes]
+    sizes = {s[a] for s, a in zip(shapes, axes, strict=True)}
     if len(sizes) != 1:
         raise ValueError(f"associative_scan: the leaves have different lengths {sorted(sizes)} along axis {axis}")
+    tags = [h._tag for h in handles]
 
-    def cut(hs: Sequence[Handle], start: int, stop: int | None, step: int = 1) -> list[Handle]:
-        return [h[(slice(None),) * a + (slice(start, stop, step),)] for h, a in zip(hs, axes, strict=True)]
+    def part(xs: Sequence[Any], start: int, stop: int, step: int = 1) -> list[Any]:
+        return [_part(x, start, stop, step, a) for x, a in zip(xs, axes, strict=True)]
 
-    def combine(a: Sequence[Handle], b: Sequence[Handle]) -> list[Handle]:
-        out = fn(tree.unflatten(treedef, a), tree.unflatten(treedef, b))
-        return [as_handle(x, "associative_scan: a result") for x in tree.leaves(out)]
+    def combine(a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
+        out = fn(tree.unflatten(treedef, rewrap(a, tags)), tree.unflatten(treedef, rewrap(b, tags)))
+        found, structure = _flatten(out, "associative_scan: a result of the function")
+        types = [(tuple(x.shape), x.dtype) for x in b]
+        if structure != treedef or [(tuple(h._v.shape), h._v.dtype) for h in found] != types:
+            raise TypeError(
+                f"associative_scan: the function got {treedef} of {[str(aval_of(x)) for x in b]} and returned "
+                f"{structure} of {[_type_name(h) for h in found]}; it must keep structure, shapes and dtypes"
+            )
+        return [h._v for h in found]
 
-    def join(parts: Sequence[Sequence[Handle]]) -> list[Handle]:
-        out = []
-        for a, group in zip(axes, zip(*parts, strict=True), strict=True):
-            values, tag = promote(*group)
-            out.append(wrap(concatenate(*values, axis=a), tag))
-        return out
-
-    def length(hs: Sequence[Handle]) -> int:
-        return logical_shape(hs[0])[axes[0]]
-
-    def interleave(even: Sequence[Handle], odd: Sequence[Handle]) -> list[Handle]:
-        out = []
-        for a, e, o in zip(axes, even, odd, strict=True):
-            n = o._v.shape[a]
-            pair = [reshape(x._v, shape=(*x._v.shape[: a + 1], 1, *x._v.shape[a + 1 :])) for x in (e, o)]
-            pair[0] = slice_(pair[0], start=(0,) * pair[0].ndim, strides=None,
-                             limit=tuple(n if i == a else s for i, s in enumerate(pair[0].shape)))
-            both = concatenate(*pair, axis=a + 1)
-            v = reshape(both, shape=(*o._v.shape[:a], 2 * n, *o._v.shape[a + 1 :]))
-            if e._v.shape[a] > n:
-                last = slice_(e._v, start=tuple(n if i == a else 0 for i in range(e._v.ndim)), strides=None,
-                              limit=tuple(e._v.shape))
-                v = concatenate(v, last, axis=a)
-            out.append(wrap(v))
-        return out
-
-    def go(hs: Sequence[Handle]) -> Sequence[Handle]:
-        n = length(hs)
+    def scanned(xs: Sequence[Any], n: int) -> Sequence[Any]:
         if n < 2:
-            return hs
-        pairs = combine(cut(hs, 0, n - 1, 2), cut(hs, 1, None, 2))
-        odd = go(pairs)
-        if n % 2 == 0:
-            even = combine(cut(odd, 0, length(odd) - 1), cut(hs, 2, None, 2)) if n > 2 else []
-        else:
-            even = combine(odd, cut(hs, 2, None, 2))
-        first = cut(hs, 0, 1)
-        return interleave(join([first, even]) if even else first, odd)
+            return xs
+        odd = scanned(combine(part(xs, 0, n - 1, 2), part(xs, 1, n, 2)), n // 2)
+        even = part(xs, 0, 1)
+        if n > 2:
+            later = combine(part(odd, 0, (n - 1) // 2), part(xs, 2, n, 2))
+            even = [concatenate(e, x, axis=a) for e, x, a in zip(even, later, axes, strict=True)]
+        return [_interleave(e, o, a, n) for e, o, a in zip(even, odd, axes, strict=True)]
 
-    if reverse:
-        handles = [h[(slice(None),) * a + (slice(None, None, -1),)] for h, a in zip(handles, axes, strict=True)]
-    result = go(handles)
-    if reverse:
-        result = [h[(slice(None),) * a + (slice(None, None, -1),)] for h, a in zip(result, axes, strict=True)]
-    return tree.unflatten(treedef, list(result))
+    turn = lambda xs: [rev(x, axes=(a,)) for x, a in zip(xs, axes, strict=True)] if reverse else xs  # noqa: E731
+    result = turn(scanned(turn([h._v for h in handles]), sizes.pop()))
+    return tree.unflatten(treedef, rewrap(result, tags))
+
+
+def _interleave(even: Any, odd: Any, axis: int, n: int) -> Any:
+    """The n elements even[0], odd[0], even[1], ... along an axis."""
+    if n % 2:
+        odd = concatenate(odd, _part(even, n // 2, n // 2 + 1, axis=axis), axis=axis)
+    shape = tuple(even.shape)
+    before, after = shape[:axis], shape[axis + 1 :]
+    pair = [reshape(x, shape=(*before, shape[axis], 1, *after)) for x in (even, odd)]
+    both = reshape(concatenate(*pair, axis=axis + 1), shape=(*before, 2 * shape[axis], *after))
+    return _part(both, 0, n, axis=axis)

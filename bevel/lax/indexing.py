@@ -49,9 +49,9 @@ class GatherScatterMode(enum.Enum):
     PROMISE_IN_BOUNDS = "promise_in_bounds"
 
 
-def _mode(name: str, mode: Any) -> str:
+def _mode(name: str, mode: Any, default: str = "fill") -> str:
     if mode is None:
-        return "fill"
+        return default
     if isinstance(mode, GatherScatterMode):
         return mode.value
     known = {
@@ -90,8 +90,8 @@ def gather(
 ) -> Any:
     """Windows of an array at computed places: the last axis of `start_indices` is one place.
 
-    With `mode` None or "fill" a window that does not fit is `fill_value` (NaN, or the smallest
-    integer).
+    A window that does not fit is moved until it does (`mode` None or "clip"), or is `fill_value`
+    (with "fill": NaN, or the smallest integer, unless it is given).
 
     >>> dims = lax.GatherDimensionNumbers((), (0,), (0,))
     >>> lax.gather(bnp.array([5, 6, 7]), bnp.array([[2], [0]]), dims, (1,))
@@ -102,7 +102,7 @@ def gather(
         _indices("gather", start_indices),
         dims=_axes(dimension_numbers, ops.GatherDims),
         sizes=tuple([integer("gather", "every slice size", n) for n in slice_sizes]),
-        mode=_mode("gather", mode),
+        mode=_mode("gather", mode, "clip"),
         fill_value=fill_value,
         unique_indices=unique_indices,
         indices_are_sorted=indices_are_sorted,

@@ -33,6 +33,16 @@ def _names(axis_name: AxisName) -> tuple[Any, ...]:
     return tuple(axis_name) if isinstance(axis_name, tuple | list) else (axis_name,)
 
 
+def _one_name(what: str, axis_name: AxisName) -> Any:
+    names = _names(axis_name)
+    if len(names) != 1:
+        raise TypeError(
+            f"{what}: axis_name must name one axis, got {names}.\n"
+            f"Write instead: one {what} after the other, the innermost axis first."
+        )
+    return names[0]
+
+
 def axis_size(axis_name: AxisName) -> int:
     """The size of a mapped axis, or the product of several; a Python int.
 
@@ -158,7 +168,7 @@ def all_gather(
     [[0, 1], [0, 1]]
     """
     _one_group("all_gather", axis_index_groups)
-    (name,) = _names(axis_name)
+    name = _one_name("all_gather", axis_name)
     size = axis_size(name)
 
     def one(leaf: Any) -> Any:
@@ -196,7 +206,7 @@ def psum_scatter(
     [2.0, 2.0]
     """
     _one_group("psum_scatter", axis_index_groups)
-    (name,) = _names(axis_name)
+    name = _one_name("psum_scatter", axis_name)
     size = axis_size(name)
 
     def one(leaf: Any) -> Any:
@@ -218,7 +228,7 @@ def all_to_all(
     [[1, 3], [2, 4]]
     """
     _one_group("all_to_all", axis_index_groups)
-    (name,) = _names(axis_name)
+    name = _one_name("all_to_all", axis_name)
     size = axis_size(name)
 
     def one(leaf: Any) -> Any:
@@ -244,7 +254,7 @@ def ppermute(x: Any, axis_name: AxisName, perm: Sequence[tuple[int, int]]) -> An
     >>> bv.vmap(lambda x: ppermute(x, "i", [(0, 1), (1, 0)]), axis_name="i")(bnp.arange(2)).tolist()
     [1, 0]
     """
-    (name,) = _names(axis_name)
+    name = _one_name("ppermute", axis_name)
     size = axis_size(name)
     pairs = tuple((int(s) % size, int(d) % size) for s, d in perm)
     for side, which in (("source", 0), ("destination", 1)):

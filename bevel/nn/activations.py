@@ -42,13 +42,14 @@ def relu(x: Any) -> Any:
 
 
 def relu6(x: Any) -> Any:
-    """min(max(x, 0), 6).
+    """min(max(x, 0), 6), with derivative 0 at both ends.
 
     >>> from bevel import nn
     >>> nn.relu6([-1.0, 7.0])
     Array([0., 6.], dtype=float32)
     """
-    return bnp.minimum(bnp.maximum(_inexact(x), 0), 6)
+    x = _inexact(x)
+    return bnp.where(x <= 0, 0, bnp.where(x >= 6, 6, x))
 
 
 def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:

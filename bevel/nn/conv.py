@@ -138,7 +138,7 @@ class Conv(Module):
             (k - 1) * d
             for k, d in zip(self.kernel_size, self._each(self.kernel_dilation), strict=True)
         ]
-        if padding in _EDGE_MODES:
+        if isinstance(padding, str) and padding in _EDGE_MODES:
             pads = [(0, 0), *[(s // 2, (s + 1) // 2) for s in spans], (0, 0)]
             return bnp.pad(inputs, pads, mode=_EDGE_MODES[padding]), "VALID"
         if padding == "CAUSAL":

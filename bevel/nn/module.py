@@ -178,7 +178,7 @@ def _same(old: Any, new: Any) -> bool:
 _WIDTH = 100
 
 
-def _show(x: Any, indent: int, shown: dict[int, str], path: Path = ()) -> str:
+def _show(x: Any, indent: int, shown: dict[int, str], path: Path = (), label: str = "") -> str:
     """A module as a call with what it holds: its variables, modules, numbers and names; one line if
     it fits.
     """
@@ -189,14 +189,8 @@ def _show(x: Any, indent: int, shown: dict[int, str], path: Path = ()) -> str:
             return f"<{shown[id(x)]}>"
         shown[id(x)] = path_text(path)
         named = {k: v for k, v in vars(x).items() if not k.startswith("_") and _worth_showing(v)}
-        return _layout(
-            f"{type(x).__name__}(",
-            ")",
-            [(f"{k}=", k, v) for k, v in named.items()],
-            indent,
-            shown,
-            path,
-        )
+        items = [(f"{k}=", k, v) for k, v in named.items()]
+        return _layout(f"{label}{type(x).__name__}(", ")", items, indent, shown, path)
     pairs, _ = tree.flatten_with_path(x, is_leaf=lambda y: y is not x)
     if not _holds_cells(x):
         return getattr(x, "__name__", None) or repr(x)

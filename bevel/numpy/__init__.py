@@ -5,6 +5,10 @@ from numpy import get_printoptions, printoptions, set_printoptions
 from bevel.numpy import fft, linalg
 from bevel.numpy.array import Array
 from bevel.numpy.array import Array as ndarray
+from bevel.numpy.contraction import (
+    einsum,
+    einsum_path,
+)
 from bevel.numpy.creation import (
     arange,
     array,
@@ -34,10 +38,6 @@ from bevel.numpy.creation import (
     vander,
     zeros,
     zeros_like,
-)
-from bevel.numpy.einsum import (
-    einsum,
-    einsum_path,
 )
 from bevel.numpy.elementwise import (
     abs,
@@ -284,6 +284,17 @@ from bevel.numpy.products import (
     vdot,
     vecdot,
     vecmat,
+)
+from bevel.numpy.queries import (
+    array_repr,
+    array_str,
+    astype,
+    iterable,
+    ndim,
+    packbits,
+    shape,
+    size,
+    unpackbits,
 )
 from bevel.numpy.reductions import (
     all,

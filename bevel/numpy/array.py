@@ -1,8 +1,8 @@
 """`Array`: the one array users see, in eager code and inside every transform.
 
-It is a handle: its payload is a NumPy array, a device buffer, or a traced value. It is immutable: `x += 1`
-binds a new array, and `x.at[i].set(v)` makes one with changed elements. Operators and methods are those of
-NumPy and call the functions of `bevel.numpy`.
+It is a handle: its payload is a NumPy array, a device buffer, or a traced value. It is immutable:
+`x += 1` binds a new array, and `x.at[i].set(v)` makes one with changed elements. Operators and
+methods are those of NumPy and call the functions of `bevel.numpy`.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ _power_of = operator(elementwise.power)
 class Array(Handle):
     """An immutable array of numbers of one dtype, or of random keys.
 
-    Make one with `bnp.array`, `bnp.zeros`, ... Attributes and methods are those of `numpy.ndarray`, but for
-    those that write in place.
+    Make one with `bnp.array`, `bnp.zeros`, ... Attributes and methods are those of `numpy.ndarray`,
+    but for those that write in place.
 
     >>> x = bnp.array([1.0, 2.0])
     >>> x + 1, x.shape, x.dtype
@@ -140,7 +140,8 @@ class Array(Handle):
 
     @property
     def at(self) -> indexing.At:
-        """Changed copies: `x.at[index].set(v)`, `add`, `multiply`, `min`, `max`, `apply`, `get`, ...
+        """Changed copies: `x.at[index].set(v)`, `add`, `multiply`, `min`, `max`, `apply`, `get`,
+        ...
 
         >>> bnp.zeros(3).at[1].add(2.0)
         Array([0., 2., 0.], dtype=float32)
@@ -150,7 +151,8 @@ class Array(Handle):
     # -- where it is -----------------------------------------------------------------------------
 
     def devices(self) -> set[Any]:
-        """The devices that hold it; NumPy-backed data counts as on the default device, where it will be used.
+        """The devices that hold it; NumPy-backed data counts as on the default device, where it
+        will be used.
 
         >>> len(bnp.ones(3).devices())
         1
@@ -159,9 +161,12 @@ class Array(Handle):
         if isinstance(value, Tracer):
             raise errors.ConcretizationTypeError(
                 f"a traced {conversion.spec(self)} is on no device yet.\n"
-                "Write instead: ask for the device of the arguments before, or of the results after the call."
+                "Write instead: ask for the device of the arguments before, or of the results "
+                "after the call."
             )
-        return {client.default_device() if type(value) is np.ndarray else client.device_of(value.raw)}
+        return {
+            client.default_device() if type(value) is np.ndarray else client.device_of(value.raw)
+        }
 
     @property
     def device(self) -> Any:
@@ -178,7 +183,11 @@ class Array(Handle):
         value = self._v
         if isinstance(value, Tracer):
             return self
-        moved = client.put(value, device) if type(value) is np.ndarray else client.copy_to(value.raw, device)
+        moved = (
+            client.put(value, device)
+            if type(value) is np.ndarray
+            else client.copy_to(value.raw, device)
+        )
         return Array(moved, self._tag)
 
     def block_until_ready(self) -> Array:
@@ -195,7 +204,11 @@ class Array(Handle):
     def is_deleted(self) -> bool:
         """Whether its memory was given away (donated to a jitted call)."""
         value = self._v
-        return type(value) is not np.ndarray and not isinstance(value, Tracer) and value.raw.is_deleted()
+        return (
+            type(value) is not np.ndarray
+            and not isinstance(value, Tracer)
+            and value.raw.is_deleted()
+        )
 
     # -- to the host -----------------------------------------------------------------------------
 
@@ -203,18 +216,31 @@ class Array(Handle):
         array = conversion.host(self, "array")
         if dtype is not None and np.dtype(dtype) != array.dtype:
             if copy is False:
-                raise ValueError(f"a {array.dtype.name} array becomes {np.dtype(dtype).name} only by copying")
+                raise ValueError(
+                    f"a {array.dtype.name} array becomes {np.dtype(dtype).name} only by copying"
+                )
             return array.astype(dtype)
         return array.copy() if copy else array
 
     def __buffer__(self, flags: int, /) -> memoryview:
         if flags & 1:
-            raise BufferError("an Array cannot be written. Write instead: np.array(x), which is a copy")
+            raise BufferError(
+                "an Array cannot be written. Write instead: np.array(x), which is a copy"
+            )
         return memoryview(conversion.host(self, "array"))
 
-    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None):
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: Any = None,
+        dl_device: Any = None,
+        copy: Any = None,
+    ):
         array = conversion.host(self, "array")
-        if copy is False:  # the reader promises to heed the read-only flag, which not every library does
+        if (
+            copy is False
+        ):  # the reader promises to heed the read-only flag, which not every library does
             return array.__dlpack__(max_version=max_version, dl_device=dl_device, copy=False)
         return array.copy().__dlpack__(max_version=max_version, dl_device=dl_device)
 
@@ -230,7 +256,8 @@ class Array(Handle):
         array = conversion.host(self, "item")
         if not index and array.size != 1:
             raise ValueError(
-                f"item(): {conversion.spec(self)} has {array.size} elements.\nWrite instead: x.item(i), or x.tolist()."
+                f"item(): {conversion.spec(self)} has {array.size} elements.\nWrite instead: "
+                "x.item(i), or x.tolist()."
             )
         if len(index) == 1 and array.ndim != 1:
             array = array.ravel()
@@ -264,7 +291,8 @@ class Array(Handle):
         dtype = self._v.dtype
         if type(self._tag) is KeyTag or np.dtype(dtype).kind not in "iu" or self._v.shape != ():
             raise TypeError(
-                f"an index, an axis or a count must be a 0-d integer array, and this is {conversion.spec(self)}.\n"
+                "an index, an axis or a count must be a 0-d integer array, and this is "
+                f"{conversion.spec(self)}.\n"
                 "Write instead: int(x) for a number, x.astype(int) for an array of indices."
             )
         return int(conversion.scalar(self, "index"))
@@ -286,7 +314,11 @@ class Array(Handle):
         value = self._v
         if isinstance(value, Tracer):
             return self
-        own = value.copy() if type(value) is np.ndarray else client.copy_to(value.raw, client.device_of(value.raw))
+        own = (
+            value.copy()
+            if type(value) is np.ndarray
+            else client.copy_to(value.raw, client.device_of(value.raw))
+        )
         return Array(own, self._tag)
 
     def __repr__(self) -> str:
@@ -300,7 +332,8 @@ class Array(Handle):
 
     def __hash__(self) -> int:
         raise TypeError(
-            f"an Array ({conversion.spec(self)}) is unhashable: `==` compares elements, so it cannot "
+            f"an Array ({conversion.spec(self)}) is unhashable: `==` compares elements, so it "
+            "cannot "
             "be a key of a dict or set, nor a static argument.\n"
             "Write instead: x.tobytes() or x.item() as the key; id(x) to tell objects apart."
         )
@@ -316,7 +349,9 @@ class Array(Handle):
     def __iter__(self) -> Iterator[Array]:
         shape = self.shape
         if not shape:
-            raise TypeError("a 0-d array has no rows to iterate over. Write instead: x.item(), or x[None]")
+            raise TypeError(
+                "a 0-d array has no rows to iterate over. Write instead: x.item(), or x[None]"
+            )
         value = self._v
         if type(value) is np.ndarray and type(self._tag) is not KeyTag:
             return iter([wrap(np.asarray(row), self._tag) for row in value])
@@ -330,7 +365,8 @@ class Array(Handle):
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
             "an Array is immutable: x[index] = value would change it for everyone who holds it.\n"
-            "Write instead: x = x.at[index].set(value); or keep a state cell, cell = bv.ref(x), and write "
+            "Write instead: x = x.at[index].set(value); or keep a state cell, cell = bv.ref(x), "
+            "and write "
             "cell[index] = value."
         )
 
@@ -387,7 +423,8 @@ class Array(Handle):
         return astype(self, as_dtype(dtype))
 
     def reshape(self, *shape: Any, order: str = "C", copy: builtins.bool | None = None) -> Array:
-        """The same elements in another shape, given as a tuple or as arguments; one entry may be -1.
+        """The same elements in another shape, given as a tuple or as arguments; one entry may be
+        -1.
 
         >>> bnp.arange(6).reshape(2, -1).shape
         (2, 3)

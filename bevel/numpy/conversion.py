@@ -1,4 +1,6 @@
-"""From a handle to the host: NumPy arrays, Python numbers, text; and the errors when there is nothing to read."""
+"""From a handle to the host: NumPy arrays, Python numbers, text; and the errors when there is
+nothing to read.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,38 @@ def spec(handle: Handle) -> str:
 
 
 _BRANCH = (
-    "lax.cond(pred, if_true, if_false, *operands) for a branch, bnp.where(pred, a, b) to choose between values, "
-    "lax.while_loop for a loop"
+    "lax.cond(pred, if_true, if_false, *operands) for a branch, bnp.where(pred, a, b) to choose "
+    "between values, lax.while_loop for a loop"
 )
-_STATIC = "make it static (bv.jit(f, static_argnames=...)), or compute it from shapes, which are known"
-_NUMPY = "the function of bevel.numpy with the same name; bv.pure_callback calls NumPy from a compiled program"
+_STATIC = (
+    "make it static (bv.jit(f, static_argnames=...)), or compute it from shapes, which are known"
+)
+_NUMPY = "the function of bevel.numpy with the same name; bv.pure_callback runs NumPy in a program"
 _PRINT = 'bv.debug.print("{x}", x=x) to see it; return it from the function to use it outside'
 
 # What was wanted: its error, what Python did, and the code to write instead.
 _WANTS = {
     "bool": (errors.TracerBoolConversionError, "asked whether it is true", _BRANCH),
-    "int": (errors.ConcretizationTypeError, "asked for it as an int", f"x.astype(int) to stay in the program; {_STATIC}"),
-    "index": (errors.TracerIntegerConversionError, "used it as a shape, an axis, a count or a list index", _STATIC),
-    "float": (errors.ConcretizationTypeError, "asked for it as a float", f"x.astype(float); {_PRINT}"),
-    "complex": (errors.ConcretizationTypeError, "asked for it as a complex number", f"x.astype(complex); {_PRINT}"),
+    "int": (
+        errors.ConcretizationTypeError,
+        "asked for it as an int",
+        f"x.astype(int) to stay in the program; {_STATIC}",
+    ),
+    "index": (
+        errors.TracerIntegerConversionError,
+        "used it as a shape, an axis, a count or a list index",
+        _STATIC,
+    ),
+    "float": (
+        errors.ConcretizationTypeError,
+        "asked for it as a float",
+        f"x.astype(float); {_PRINT}",
+    ),
+    "complex": (
+        errors.ConcretizationTypeError,
+        "asked for it as a complex number",
+        f"x.astype(complex); {_PRINT}",
+    ),
     "array": (errors.TracerArrayConversionError, "gave it to NumPy", _NUMPY),
     "item": (errors.ConcretizationTypeError, "asked for its contents", _PRINT),
 }
@@ -47,7 +67,8 @@ def traced_error(handle: Handle, wanted: str) -> Exception:
     return kind(
         f"a traced {spec(handle)}{made} has no contents yet, and Python {what} at "
         f"{source.where(source.user_source())}.\n"
-        f"Why: the function is being transformed ({value.interp.what}): it runs on stand-ins, and values exist only "
+        f"Why: the function is being transformed ({value.interp.what}): it runs on stand-ins, and "
+        "values exist only "
         "when the program runs.\n"
         f"Write instead: {instead}."
     )
@@ -68,7 +89,8 @@ def host(handle: Handle, wanted: str) -> np.ndarray:
     if type(handle._tag) is KeyTag:
         raise TypeError(
             f"a random key ({spec(handle)}) has no value as an array.\n"
-            "Write instead: random.key_data(key) for its words, or draw from it: random.uniform(key, shape)."
+            "Write instead: random.key_data(key) for its words, or draw from it: "
+            "random.uniform(key, shape)."
         )
     return read_only(value)
 
@@ -91,7 +113,11 @@ def scalar(handle: Handle, wanted: str) -> Any:
     if array.ndim:
         raise TypeError(
             f"{wanted}(x): only a 0-d array is a Python number, and this one is {spec(handle)}.\n"
-            + ("Write instead: x.item(), or x[0]." if array.size == 1 else "Write instead: x[i], or x.tolist().")
+            + (
+                "Write instead: x.item(), or x[0]."
+                if array.size == 1
+                else "Write instead: x[i], or x.tolist()."
+            )
         )
     return array[()]
 
@@ -100,7 +126,9 @@ def real_scalar(handle: Handle, wanted: str) -> Any:
     """`scalar`, of a real dtype."""
     found = scalar(handle, wanted)
     if dtypes.is_complex(found.dtype):
-        raise TypeError(f"{wanted}(x): x is {spec(handle)}.\nWrite instead: x.real, abs(x) or complex(x).")
+        raise TypeError(
+            f"{wanted}(x): x is {spec(handle)}.\nWrite instead: x.real, abs(x) or complex(x)."
+        )
     return found
 
 
@@ -109,7 +137,8 @@ def truth_value(handle: Handle) -> bool:
     array = host(known_bool(handle), "bool")
     if array.size != 1:
         raise ValueError(
-            f"the truth value of {spec(handle)} is ambiguous, at {source.where(source.user_source())}: it has "
+            f"the truth value of {spec(handle)} is ambiguous, at "
+            f"{source.where(source.user_source())}: it has "
             f"{array.size} elements.\n"
             "Write instead: x.any() or x.all(); x.size > 0 to ask whether it is empty."
         )
@@ -130,7 +159,7 @@ def nested_lists(array: np.ndarray) -> Any:
     return array.tolist()
 
 
-# -- text ----------------------------------------------------------------------------------------
+# -- text ------------------------------------------------------------------------------------------
 
 
 def _unreadable(handle: Handle) -> str | None:
@@ -168,10 +197,16 @@ def repr_of(handle: Handle) -> str:
     if handle._tag is WEAK:
         end += ", weak_type=True"
     if array.size == 0:
-        return f"Array([], {end})" if array.shape == (0,) else f"Array([], shape={array.shape}, {end})"
+        return (
+            f"Array([], {end})" if array.shape == (0,) else f"Array([], shape={array.shape}, {end})"
+        )
     body = np.array2string(array, separator=", ", prefix="Array(", suffix=",")
     last = len(body) - body.rfind("\n") if "\n" in body else len("Array(") + len(body)
-    gap = " " if last + len(end) + 3 <= np.get_printoptions()["linewidth"] else "\n" + " " * len("Array(")
+    gap = (
+        " "
+        if last + len(end) + 3 <= np.get_printoptions()["linewidth"]
+        else "\n" + " " * len("Array(")
+    )
     return f"Array({body},{gap}{end})"
 
 

@@ -22,7 +22,9 @@ _NUMBERS = (int, float, complex)
 
 
 def quietly(fn: Any, *args: Any) -> Any:
-    """Call `fn` without NumPy's floating-point warnings; quick, and safe inside another quiet call."""
+    """Call `fn` without NumPy's floating-point warnings; quick, and safe inside another quiet
+    call.
+    """
     try:
         return quiet.run(fn, *args)
     except RuntimeError as e:
@@ -41,9 +43,11 @@ def _scalar(x: Any, dtype: np.dtype | None) -> np.ndarray:
     dtype = dtype or dtypes.python_scalar_dtype(x)
     if dtypes.is_integer(dtype) and isinstance(x, int) and not _fits(x, dtype):
         raise OverflowError(
-            f"the integer {x} does not fit in {dtype.name} ({np.iinfo(dtype).min} to {np.iinfo(dtype).max}), at "
+            f"the integer {x} does not fit in {dtype.name} ({np.iinfo(dtype).min} to "
+            f"{np.iinfo(dtype).max}), at "
             f"{source.where(source.user_source())}.\n"
-            "Why: a Python number takes the dtype of the array it meets, int32 on its own, and nothing is cut "
+            "Why: a Python number takes the dtype of the array it meets, int32 on its own, and "
+            "nothing is cut "
             "silently.\n"
             f"Write instead: {_wider(x)}."
         )
@@ -66,7 +70,8 @@ def _narrow(x: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
         low, high = x.min(), x.max()
         if not (_fits(int(low), target) and _fits(int(high), target)):
             raise OverflowError(
-                f"{x.dtype.name} data from {low} to {high} does not fit in {target.name}, the default for integers.\n"
+                f"{x.dtype.name} data from {low} to {high} does not fit in {target.name}, the "
+                "default for integers.\n"
                 "Why: 64-bit numbers appear only by name, and nothing is cut silently.\n"
                 f"Write instead: bnp.asarray(x, dtype=bnp.{x.dtype.name})."
             )
@@ -84,7 +89,8 @@ def _check_number(x: Any, array: np.ndarray) -> np.ndarray:
 
 
 def enter(x: Any, dtype: np.dtype | None = None) -> Handle:
-    """A handle on anything array-like: handles, state cells, NumPy arrays, Python scalars, nested lists.
+    """A handle on anything array-like: handles, state cells, NumPy arrays, Python scalars, nested
+    lists.
 
     Raises:
         TypeError: `x` is nothing an array can be made from.
@@ -208,7 +214,9 @@ def astype(x: Handle, dtype: np.dtype) -> Handle:
     if np.dtype(x._v.dtype) == dtype:
         return x if x._tag is not WEAK else wrap(x._v)
     if type(x._tag) is KeyTag:
-        raise TypeError("a random key has no numeric dtype: draw numbers from it, or take random.key_data(key)")
+        raise TypeError(
+            "a random key has no numeric dtype: draw numbers from it, or take random.key_data(key)"
+        )
     return wrap(convert(x._v, dtype=dtype))
 
 
@@ -220,7 +228,9 @@ def _kind_of(x: Any) -> tuple[np.dtype, bool]:
 
 
 def result_type(operands: list[Any]) -> tuple[np.dtype, bool]:
-    """Promoted dtype and weakness of handles and Python numbers, with the float64 warning and the strict setting."""
+    """Promoted dtype and weakness of handles and Python numbers, with the float64 warning and
+    the strict setting.
+    """
     dtype, weak = _kind_of(operands[0])
     for x in operands[1:]:
         other, other_weak = _kind_of(x)
@@ -238,11 +248,16 @@ _DOUBLE = (dtypes.float64, dtypes.complex128)
 def _mixing(a: np.dtype, b: np.dtype, joined: np.dtype) -> None:
     if config.get("numpy_dtype_promotion") == "strict":
         raise TypeError(
-            f"{a.name} with {b.name} would promote to {joined.name}, and config(numpy_dtype_promotion='strict') "
+            f"{a.name} with {b.name} would promote to {joined.name}, and "
+            "config(numpy_dtype_promotion='strict') "
             f"forbids that at {source.where(source.user_source())}.\n"
             f"Write instead: x.astype({joined.name!r}) on the other operand."
         )
-    if joined in _DOUBLE and (a in _DOUBLE) != (b in _DOUBLE) and all(map(dtypes.is_inexact, (a, b))):
+    if (
+        joined in _DOUBLE
+        and (a in _DOUBLE) != (b in _DOUBLE)
+        and all(map(dtypes.is_inexact, (a, b)))
+    ):
         _warn_float64(a, b, joined)
 
 
@@ -256,14 +271,18 @@ def _warn_float64(a: np.dtype, b: np.dtype, joined: np.dtype) -> None:
         return
     _warned.add(place)
     message = (
-        f"{a.name} with {b.name} gives {joined.name} at {source.where(here)}: twice the memory, and slow on "
-        f"accelerators. Write x.astype(bnp.float32), or bring both to {joined.name}, whichever you meant."
+        f"{a.name} with {b.name} gives {joined.name} at {source.where(here)}: twice the memory, "
+        "and slow on "
+        f"accelerators. Write x.astype(bnp.float32), or bring both to {joined.name}, whichever "
+        "you meant."
     )
     warnings.warn_explicit(message, Float64PromotionWarning, *place)
 
 
 def operands_of(xs: tuple[Any, ...]) -> list[Any]:
-    """Handles, but Python numbers as they are: they are made into arrays once their dtype is known."""
+    """Handles, but Python numbers as they are: they are made into arrays once their dtype is
+    known.
+    """
     return [x if isinstance(x, Handle) or type(x) in _NUMBERS else enter(x) for x in xs]
 
 
@@ -296,7 +315,8 @@ def to_inexact(dtype: np.dtype) -> np.dtype:
 
 
 def numbers(name: str, xs: tuple[Any, ...], inexact: bool = False) -> tuple[list[Any], Any]:
-    """Operands of an elementwise function: values of one dtype and shape, and the tag of the result.
+    """Operands of an elementwise function: values of one dtype and shape, and the tag of the
+    result.
 
     Raises:
         TypeError: a random key, shapes that do not broadcast.

@@ -25,14 +25,16 @@ from bevel.numpy.selection import diagonal
 Shape = tuple[int, ...]
 DType = Any
 
-# -- from data -----------------------------------------------------------------------------------
+# -- from data -------------------------------------------------------------------------------------
 
 
-def array(object: Any, dtype: DType = None, copy: bool = True, order: str | None = "K", ndmin: int = 0) -> Any:
+def array(
+    object: Any, dtype: DType = None, copy: bool = True, order: str | None = "K", ndmin: int = 0
+) -> Any:
     """An array of the given data: numbers, nested lists, NumPy arrays, anything with `__array__`.
 
-    64-bit data becomes 32-bit unless `dtype` names 64 bits. The data is copied: the array never shares
-    memory that can be written. `ndmin`: the least number of axes; new ones come first.
+    64-bit data becomes 32-bit unless `dtype` names 64 bits. The data is copied: the array never
+    shares memory that can be written. `ndmin`: the least number of axes; new ones come first.
 
     Raises:
         TypeError: the data is no array of numbers.
@@ -57,7 +59,9 @@ def _entered(x: Any, dtype: DType) -> Handle:
     return enter(x, None if dtype is None else as_dtype(dtype))
 
 
-def asarray(a: Any, dtype: DType = None, order: str | None = None, *, copy: bool | None = None) -> Any:
+def asarray(
+    a: Any, dtype: DType = None, order: str | None = None, *, copy: bool | None = None
+) -> Any:
     """The data as an array; an array that has the dtype already is returned as it is.
 
     >>> x = bnp.ones(3)
@@ -65,7 +69,9 @@ def asarray(a: Any, dtype: DType = None, order: str | None = None, *, copy: bool
     (True, Array([ True, False], dtype=bool))
     """
     if copy is False and not isinstance(a, Handle):
-        raise ValueError("asarray: other data always becomes an array by copying; leave copy=False out")
+        raise ValueError(
+            "asarray: other data always becomes an array by copying; leave copy=False out"
+        )
     return _entered(a, dtype)
 
 
@@ -100,9 +106,9 @@ def copy(a: Any, order: str | None = None) -> Any:
 
 
 def frombuffer(buffer: Any, dtype: DType = float, count: int = -1, offset: int = 0) -> Any:
-    """A 1-d array of the bytes of a buffer (bytes, memoryview, ...).
+    r"""A 1-d array of the bytes of a buffer (bytes, memoryview, ...).
 
-    >>> bnp.frombuffer(b"\\x01\\x02\\x03", dtype=bnp.uint8)
+    >>> bnp.frombuffer(b"\x01\x02\x03", dtype=bnp.uint8)
     Array([1, 2, 3], dtype=uint8)
     """
     return wrap(np.array(np.frombuffer(buffer, as_dtype(dtype), count, offset)))
@@ -185,7 +191,10 @@ def full(shape: Any, fill_value: Any, dtype: DType = None) -> Any:
 def _like(name: str, a: Any, shape: Any, dtype: DType) -> tuple[Shape, np.dtype, Any]:
     x = enter(a)
     if type(x._tag) is KeyTag:
-        raise TypeError(f"{name}: random keys have no numbers to be like.\nWrite instead: random.split(key, shape).")
+        raise TypeError(
+            f"{name}: random keys have no numbers to be like.\nWrite instead: random.split(key, "
+            "shape)."
+        )
     shape = logical_shape(x) if shape is None else size_of(name, shape)
     return shape, _dtype(dtype, np.dtype(x._v.dtype)), x._tag if dtype is None else None
 
@@ -229,7 +238,7 @@ def full_like(a: Any, fill_value: Any, dtype: DType = None, shape: Any = None) -
     return full(shape, fill_value, dtype)
 
 
-# -- ranges --------------------------------------------------------------------------------------
+# -- ranges ----------------------------------------------------------------------------------------
 
 
 def _static_number(name: str, what: str, x: Any) -> Any:
@@ -237,9 +246,11 @@ def _static_number(name: str, what: str, x: Any) -> Any:
     if isinstance(x, Handle):
         if isinstance(x._v, Tracer):
             raise errors.ConcretizationTypeError(
-                f"{name}: {what} is a traced {x._v.aval}, at {source.where(source.user_source())}.\n"
+                f"{name}: {what} is a traced {x._v.aval}, at "
+                f"{source.where(source.user_source())}.\n"
                 "Why: it decides how long the result is, and shapes are part of the program.\n"
-                "Write instead: bnp.arange(n) with a Python integer n, then a mask: bnp.arange(n) < stop."
+                "Write instead: bnp.arange(n) with a Python integer n, then a mask: bnp.arange(n) "
+                "< stop."
             )
         x = to_numpy(x._v)[()]
     if np.ndim(x) != 0 or not isinstance(x, int | float | np.number):
@@ -249,7 +260,12 @@ def _static_number(name: str, what: str, x: Any) -> Any:
 
 def _kind_of(parts: Sequence[Any]) -> np.dtype:
     """The dtype numbers promote to; NumPy numbers count at their entry precision."""
-    return result_type([x if isinstance(x, Handle) or type(x) in (int, float, complex) else enter(x) for x in parts])[0]
+    return result_type(
+        [
+            x if isinstance(x, Handle) or type(x) in (int, float, complex) else enter(x)
+            for x in parts
+        ]
+    )[0]
 
 
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: DType = None) -> Any:
@@ -281,10 +297,14 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DType = None) 
         for x in (start, last):
             if not np.iinfo(out).min <= x <= np.iinfo(out).max:
                 raise OverflowError(
-                    f"arange: {x} does not fit in {out.name}.\nWrite instead: bnp.arange(..., dtype=bnp.int64)."
+                    f"arange: {x} does not fit in {out.name}.\nWrite instead: bnp.arange(..., "
+                    "dtype=bnp.int64)."
                 )
     exact = 2**24 if out == float32 else 2**31
-    if out not in (int32, dtypes.int64, float32, dtypes.float64) or builtins.max(map(builtins.abs, (start, last, step))) >= exact:
+    if (
+        out not in (int32, dtypes.int64, float32, dtypes.float64)
+        or builtins.max(map(builtins.abs, (start, last, step))) >= exact
+    ):
         return wrap(np.arange(start, stop, step, np.int64).astype(out))
     count = ops.iota(shape=(n,), dtype=out, axis=0)
     if step != 1:
@@ -303,8 +323,8 @@ def linspace(
 ) -> Any:
     """`num` numbers at equal distances from `start` to `stop`; with `retstep`, the distance too.
 
-    `start` and `stop` may be arrays, whose axes follow the new one (at `axis`). Floating unless a dtype is
-    given; integers are rounded down.
+    `start` and `stop` may be arrays, whose axes follow the new one (at `axis`). Floating unless a
+    dtype is given; integers are rounded down.
 
     >>> bnp.linspace(0, 1, 5)
     Array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
@@ -313,12 +333,17 @@ def linspace(
     if num < 0:
         raise ValueError(f"linspace: num={num} is negative")
     out = dtypes.float32 if dtype is None else as_dtype(dtype)
-    if not isinstance(start, Handle) and not isinstance(stop, Handle):  # known: in double precision, rounded once
+    if not isinstance(start, Handle) and not isinstance(
+        stop, Handle
+    ):  # known: in double precision, rounded once
         inner = _kind_of((start, stop))
         inner = inner if dtypes.is_inexact(inner) else float32
         points, gap = np.linspace(start, stop, num, endpoint, True, axis=axis)
         points = np.floor(points) if dtypes.is_integer(out) else points
-        x, gap = wrap(np.asarray(points.astype(inner if dtype is None else out))), wrap(np.asarray(gap, inner))
+        x, gap = (
+            wrap(np.asarray(points.astype(inner if dtype is None else out))),
+            wrap(np.asarray(gap, inner)),
+        )
         return (x, gap) if retstep else x
     (a, b), _ = numbers("linspace", (start, stop), inexact=True)
     gaps = num - 1 if endpoint else num
@@ -383,7 +408,7 @@ def geomspace(
     return out if dtype is None else astype(out, as_dtype(dtype))
 
 
-# -- matrices ------------------------------------------------------------------------------------
+# -- matrices --------------------------------------------------------------------------------------
 
 
 def _band(shape: Shape, k: int, test: Any) -> Any:
@@ -428,8 +453,12 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: DType = None) -> Any:
 def _triangle(name: str, m: Any, k: int, test: Any) -> Any:
     x = number(name, m)
     if len(x.shape) < 2:
-        raise errors.ShapeError(f"{name}: needs at least 2 axes, got shape {tuple(x.shape)}; write {name}(x[None])")
-    return wrap(ops.select(_band(tuple(x.shape), integer(name, "k", k), test), x, ops.full_like(x, 0)))
+        raise errors.ShapeError(
+            f"{name}: needs at least 2 axes, got shape {tuple(x.shape)}; write {name}(x[None])"
+        )
+    return wrap(
+        ops.select(_band(tuple(x.shape), integer(name, "k", k), test), x, ops.full_like(x, 0))
+    )
 
 
 def tril(m: Any, k: int = 0) -> Any:
@@ -465,11 +494,15 @@ def diag(v: Any, k: int = 0) -> Any:
     if len(x.shape) == 2:
         return diagonal(v, k)
     if len(x.shape) != 1:
-        raise errors.ShapeError(f"diag: needs 1 or 2 axes, got shape {tuple(x.shape)}; write bnp.diagflat(v)")
+        raise errors.ShapeError(
+            f"diag: needs 1 or 2 axes, got shape {tuple(x.shape)}; write bnp.diagflat(v)"
+        )
     pad = builtins.abs(k)
     n = x.shape[0] + pad
     config = ((0, pad, 0),) if k <= 0 else ((pad, 0, 0),)
-    columns = ops.broadcast_in_dim(ops.pad(x, np.zeros((), x.dtype), config=config), shape=(n, n), dims=(1,))
+    columns = ops.broadcast_in_dim(
+        ops.pad(x, np.zeros((), x.dtype), config=config), shape=(n, n), dims=(1,)
+    )
     return wrap(ops.select(_band((n, n), k, ops.eq), columns, ops.full_like(columns, 0)))
 
 
@@ -497,4 +530,6 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     n = v.shape[0] if N is None else integer("vander", "N", N)
     powers = range(n) if increasing else range(n - 1, -1, -1)
     columns = [ops.reshape(ops.integer_pow(v, y=p), shape=(v.shape[0], 1)) for p in powers]
-    return wrap(ops.concatenate(*columns, axis=1) if columns else ops.full((v.shape[0], 0), 0, v.dtype))
+    return wrap(
+        ops.concatenate(*columns, axis=1) if columns else ops.full((v.shape[0], 0), 0, v.dtype)
+    )

@@ -1,7 +1,8 @@
-"""Functions of each element: arithmetic, powers, exponentials, trigonometry, larger and smaller, signs.
+"""Functions of each element: arithmetic, powers, exponentials, trigonometry, larger and smaller,
+signs.
 
-Each row names an op, or a rule written with ops. NumPy's argument names and values; dtypes follow the
-promotion lattice, where Python numbers are weak and nothing becomes 64-bit by itself.
+Each row names an op, or a rule written with ops. NumPy's argument names and values; dtypes follow
+the promotion lattice, where Python numbers are weak and nothing becomes 64-bit by itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def const(x: Any, value: Any) -> Any:
 
 
 def is_int(x: Any) -> bool:
+    """Whether a value holds integers."""
     return dtypes.is_integer(x.dtype)
 
 
@@ -36,7 +38,7 @@ def _is_nan(x: Any) -> Any:
     return ops.ne(x, x)
 
 
-# -- arithmetic ----------------------------------------------------------------------------------
+# -- arithmetic ------------------------------------------------------------------------------------
 
 
 def _add(x, y):
@@ -115,7 +117,8 @@ multiply = binary(
     "multiply",
     _multiply,
     "Product of two arrays; bools are joined by *and*.",
-    ">>> bnp.multiply(bnp.arange(3), bnp.array([[1], [2]]))\nArray([[0, 1, 2],\n       [0, 2, 4]], dtype=int32)",
+    ">>> bnp.multiply(bnp.arange(3), bnp.array([[1], [2]]))\nArray([[0, 1, 2],\n       [0, 2, "
+    "4]], dtype=int32)",
     quick=ops.mul,
 )
 divide = binary(
@@ -261,7 +264,9 @@ def reciprocal(x: Any, /) -> Any:
 # -- powers, exponentials and logarithms -----------------------------------------------------------
 
 _MULTIPLIED_OUT = 16
-"""A whole float exponent up to this size is multiplied out: quicker than `pow`, and exact for squares."""
+"""A whole float exponent up to this size is multiplied out: quicker than `pow`, and exact for
+squares.
+"""
 
 
 def _whole_exponent(y: Any) -> int | None:
@@ -318,7 +323,10 @@ exp = unary(
     ">>> bnp.exp(bnp.array([0.0, -bnp.inf]))\nArray([1., 0.], dtype=float32)",
 )
 exp2 = unary(
-    "exp2", ops.exp2, "2 to the power x.", ">>> bnp.exp2(bnp.array([1, 3]))\nArray([2., 8.], dtype=float32)"
+    "exp2",
+    ops.exp2,
+    "2 to the power x.",
+    ">>> bnp.exp2(bnp.array([1, 3]))\nArray([2., 8.], dtype=float32)",
 )
 expm1 = unary(
     "expm1",
@@ -347,7 +355,8 @@ def _log_base(name: str, base: int) -> Any:
         return wrap(ops.mul(out, const(out, 1 / math.log(base))), tag)
 
     doc = (
-        f"Logarithm to base {base}.\n\n`x`: an array of numbers of any shape. Integers and bools are computed in "
+        f"Logarithm to base {base}.\n\n`x`: an array of numbers of any shape. Integers and bools "
+        "are computed in "
         f"float32.\n\n>>> bnp.{name}(bnp.array([1.0, {base}.0]))\nArray([0., 1.], dtype=float32)\n"
     )
     return named(log_base, name, doc)
@@ -362,7 +371,10 @@ sqrt = unary(
     ">>> bnp.sqrt(bnp.array([4, 9]))\nArray([2., 3.], dtype=float32)",
 )
 cbrt = unary(
-    "cbrt", ops.cbrt, "Cube root.", ">>> bnp.cbrt(bnp.array([8.0, -1.0]))\nArray([ 2., -1.], dtype=float32)"
+    "cbrt",
+    ops.cbrt,
+    "Cube root.",
+    ">>> bnp.cbrt(bnp.array([8.0, -1.0]))\nArray([ 2., -1.], dtype=float32)",
 )
 
 
@@ -383,7 +395,8 @@ logaddexp = binary(
     "logaddexp",
     _logaddexp,
     "log(exp(x1) + exp(x2)) without overflow.",
-    ">>> bnp.logaddexp(bnp.array([0.0, 1000.0]), bnp.array([-bnp.inf, 0.0]))\nArray([   0., 1000.], dtype=float32)",
+    ">>> bnp.logaddexp(bnp.array([0.0, 1000.0]), bnp.array([-bnp.inf, 0.0]))\nArray([   0., "
+    "1000.], dtype=float32)",
     inexact=True,
 )
 logaddexp2 = binary(
@@ -407,7 +420,9 @@ sin = _circular("sin", ops.sin, "Sine of an angle in radians.")
 cos = _circular("cos", ops.cos, "Cosine of an angle in radians.", "1.")
 tan = _circular("tan", ops.tan, "Tangent of an angle in radians.")
 arcsin = _circular("arcsin", ops.asin, "Inverse sine, between -pi/2 and pi/2; NaN outside [-1, 1].")
-arccos = _circular("arccos", ops.acos, "Inverse cosine, between 0 and pi; NaN outside [-1, 1].", "1.5707964")
+arccos = _circular(
+    "arccos", ops.acos, "Inverse cosine, between 0 and pi; NaN outside [-1, 1].", "1.5707964"
+)
 arctan = _circular("arctan", ops.atan, "Inverse tangent, between -pi/2 and pi/2.")
 sinh = _circular("sinh", ops.sinh, "Hyperbolic sine.")
 cosh = _circular("cosh", ops.cosh, "Hyperbolic cosine.", "1.")
@@ -421,7 +436,8 @@ arctan2 = binary(
     "arctan2",
     ops.atan2,
     "Angle of the point (x2, x1) in radians, between -pi and pi.",
-    ">>> bnp.arctan2(bnp.array([1.0, 0.0]), bnp.array([0.0, -1.0]))\nArray([1.5707964, 3.1415927], dtype=float32)",
+    ">>> bnp.arctan2(bnp.array([1.0, 0.0]), bnp.array([0.0, -1.0]))\nArray([1.5707964, "
+    "3.1415927], dtype=float32)",
     inexact=True,
     quick=ops.atan2,
     fast=FAST_FLOAT,
@@ -431,7 +447,10 @@ atan2 = arctan2
 
 def _hypot(x, y):
     if dtypes.is_complex(x.dtype):
-        raise TypeError("hypot: complex numbers are not taken.\nWrite instead: bnp.hypot(bnp.abs(x), bnp.abs(y)).")
+        raise TypeError(
+            "hypot: complex numbers are not taken.\nWrite instead: bnp.hypot(bnp.abs(x), "
+            "bnp.abs(y))."
+        )
     x, y = ops.abs(x), ops.abs(y)
     large, small = ops.max(x, y), ops.min(x, y)
     plain = ops.and_(ops.ne(large, const(x, 0)), ops.is_finite(large))
@@ -445,7 +464,8 @@ hypot = binary(
     "hypot",
     _hypot,
     "Length of the vector (x1, x2), without overflow.",
-    ">>> bnp.hypot(bnp.array([3.0, 3e30]), bnp.array([4.0, 4e30]))\nArray([5.e+00, 5.e+30], dtype=float32)",
+    ">>> bnp.hypot(bnp.array([3.0, 3e30]), bnp.array([4.0, 4e30]))\nArray([5.e+00, 5.e+30], "
+    "dtype=float32)",
     inexact=True,
 )
 
@@ -485,7 +505,9 @@ def sinc(x: Any, /) -> Any:
     near = ops.lt(ops.abs(angle), ops.full(v.shape, 1e-2, dtypes.real_dtype(v.dtype)))
     safe = ops.select(near, const(v, 1), angle)
     s = ops.square(angle)
-    series = ops.add(const(v, 1), ops.mul(s, ops.add(const(v, -1 / 6), ops.mul(s, const(v, 1 / 120)))))
+    series = ops.add(
+        const(v, 1), ops.mul(s, ops.add(const(v, -1 / 6), ops.mul(s, const(v, 1 / 120))))
+    )
     return wrap(ops.select(near, series, ops.div(ops.sin(safe), safe)), tag)
 
 
@@ -540,7 +562,9 @@ def _copysign(x, y):
 
 
 def _heaviside(x, y):
-    step = ops.select(_is_negative(x), const(x, 0), ops.select(ops.eq(x, const(x, 0)), y, const(x, 1)))
+    step = ops.select(
+        _is_negative(x), const(x, 0), ops.select(ops.eq(x, const(x, 0)), y, const(x, 1))
+    )
     return ops.select(_is_nan(x), x, step)
 
 

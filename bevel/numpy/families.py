@@ -1,9 +1,9 @@
 """How elementwise functions are made: each is an op behind promotion, broadcasting and a short cut.
 
-The short cut is the eager case that must cost about as much as NumPy: arrays of one dtype (or a Python
-number) in NumPy memory, outside every transform. It calls the op's NumPy reference at once. Everything
-else takes the slow path, which also explains what does not fit. Small NumPy-backed arrays take it even
-where an accelerator is the default device: they have not been placed there yet.
+The short cut is the eager case that must cost about as much as NumPy: arrays of one dtype (or a
+Python number) in NumPy memory, outside every transform. It calls the op's NumPy reference at once.
+Everything else takes the slow path, which also explains what does not fit. Small NumPy-backed
+arrays take it even where an accelerator is the default device: they have not been placed there yet.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bevel.core.dtypes import COMPLEX, INT, float32, float64
 from bevel.core.handle import WEAK, Handle, wrap
 from bevel.core.interpreter import EAGER, quiet, state
 from bevel.core.op import Op
+from bevel.numpy.arguments import known
 from bevel.numpy.convert import is_array_like, numbers
 
 Slow = Callable[..., Any]
@@ -35,17 +36,12 @@ _SCALARS = {
 }
 """Python numbers that NumPy brings to an array's dtype as the promotion lattice does."""
 
-# NumPy refused: the slow path says why. RuntimeError: the quiet context is in use further up the stack.
+# NumPy refused: the slow path says why. RuntimeError: the quiet context is in use up the stack.
 _REFUSED = (TypeError, ValueError, OverflowError, RuntimeError)
 
 _new = Handle.__new__
 _ndarray = np.ndarray
 _asarray = np.asarray
-
-
-def _limit(op: Op) -> int:
-    """Largest number of elements for which NumPy is the way to run this op."""
-    return sys.maxsize if op.compile_above is None else op.compile_above
 
 
 def _reference(op: Op, reference: np.ufunc | None) -> np.ufunc:
@@ -54,14 +50,23 @@ def _reference(op: Op, reference: np.ufunc | None) -> np.ufunc:
     return found
 
 
-def quick_unary(slow: Slow, op: Op, fast: Sequence[np.dtype], reference: np.ufunc | None = None) -> Slow:
+def quick_unary(
+    slow: Slow, op: Op, fast: Sequence[np.dtype], reference: np.ufunc | None = None
+) -> Slow:
     """`slow(x)` with the short cut for arrays of the dtypes in `fast`."""
-    call, limit, known = _reference(op, reference), _limit(op), frozenset(fast)
+    call, limit, numbered = _reference(op, reference), op.compile_above, {d.num for d in fast}
 
     def unary(x, /):
         if isinstance(x, Handle) and state.current is EAGER:
             v, tag = x._held, x._tag
-            if type(v) is _ndarray and v.dtype in known and v.size <= limit and (tag is None or tag is WEAK):
+            if type(v) is not _ndarray:
+                v = known(x._v)
+            if (
+                type(v) is _ndarray
+                and v.dtype.num in numbered
+                and (limit is None or v.size <= limit)
+                and (tag is None or tag is WEAK)
+            ):
                 try:
                     out = quiet.run(call, v)
                 except _REFUSED:
@@ -75,7 +80,7 @@ def quick_unary(slow: Slow, op: Op, fast: Sequence[np.dtype], reference: np.ufun
     return unary
 
 
-def quick_binary(
+def quick_method(
     slow: Slow,
     op: Op,
     fast: Sequence[np.dtype],
@@ -83,50 +88,73 @@ def quick_binary(
     swap: bool = False,
     tagged: bool = True,
 ) -> Slow:
-    """`slow(x1, x2)` with the short cut.
+    """`slow(x1, x2)` with the short cut, for an `x1` that is a handle.
 
-    With `swap` the operands of the reference change places; only if `tagged` can the result be weak.
+    With `swap` the reference gets its operands the other way round; only if `tagged` can the result
+    be weak.
     """
-    call, limit = _reference(op, reference), _limit(op)
-    scalars_of = {d: _SCALARS[dtypes.kind(d)] for d in fast}
+    call, limit = _reference(op, reference), op.compile_above
+    scalars_of = {d.num: _SCALARS[dtypes.kind(d)] for d in fast}
+
+    def method(x1, x2, /):
+        if state.current is EAGER:
+            a, tag = x1._held, x1._tag
+            if type(a) is not _ndarray:
+                a = known(x1._v)
+            scalars = scalars_of.get(a.dtype.num) if type(a) is _ndarray else None
+            if (
+                scalars is not None
+                and (limit is None or a.size <= limit)
+                and (tag is None or tag is WEAK)
+            ):
+                if type(x2) is type(x1):
+                    b, other = x2._held, x2._tag
+                    if type(b) is not _ndarray:
+                        b = known(x2._v)
+                    quick = (
+                        type(b) is _ndarray
+                        and b.dtype is a.dtype
+                        and (limit is None or b.size <= limit)
+                        and (other is None or other is WEAK)
+                    )
+                    tag = tag and other
+                else:
+                    b = x2
+                    quick = type(x2) in scalars
+                if quick:
+                    try:
+                        out = quiet.run(call, b, a) if swap else quiet.run(call, a, b)
+                    except _REFUSED:
+                        return slow(x1, x2)
+                    result = _new(type(x1))
+                    result._held = out if type(out) is _ndarray else _asarray(out)
+                    result._tag = tag if tagged else None
+                    return result
+        return slow(x1, x2)
+
+    return method
+
+
+def quick_binary(
+    slow: Slow,
+    op: Op,
+    fast: Sequence[np.dtype],
+    reference: np.ufunc | None = None,
+    tagged: bool = True,
+) -> Slow:
+    """`slow(x1, x2)` with the short cut, for operands of any kind."""
+    method = quick_method(slow, op, fast, reference, tagged=tagged)
 
     def binary(x1, x2, /):
-        if isinstance(x1, Handle) and state.current is EAGER:
-            a, tag = x1._held, x1._tag
-            if type(a) is _ndarray and a.size <= limit and (tag is None or tag is WEAK):
-                dtype = a.dtype
-                scalars = scalars_of.get(dtype)
-                if scalars is not None:
-                    b = x2
-                    if type(x2) in scalars:
-                        quick = True
-                    elif isinstance(x2, Handle):
-                        b, other = x2._held, x2._tag
-                        quick = (
-                            type(b) is _ndarray
-                            and b.dtype is dtype
-                            and b.size <= limit
-                            and (other is None or other is WEAK)
-                        )
-                        tag = tag and other
-                    else:
-                        quick = False
-                    if quick:
-                        try:
-                            out = quiet.run(call, b, a) if swap else quiet.run(call, a, b)
-                        except _REFUSED:
-                            return slow(x1, x2)
-                        result = _new(type(x1))
-                        result._held = out if type(out) is _ndarray else _asarray(out)
-                        result._tag = tag if tagged else None
-                        return result
-        return slow(x1, x2)
+        return method(x1, x2) if isinstance(x1, Handle) else slow(x1, x2)
 
     return binary
 
 
 def named(fn: Slow, name: str, doc: str) -> Slow:
-    """A generated function with its own name and docstring, as one of the module that asked for it."""
+    """A generated function with its own name and docstring, as one of the module that asked for
+    it.
+    """
     module = sys._getframe(1).f_globals["__name__"]
     if module == __name__:
         module = sys._getframe(2).f_globals["__name__"]
@@ -139,11 +167,19 @@ def named(fn: Slow, name: str, doc: str) -> Slow:
 _INEXACT_RULE = "Integers and bools are computed in float32; other dtypes are kept."
 _NUMBER_RULE = "The dtype is kept."
 _SAME_RULE = "Operands are broadcast together and promoted; the result has their shape and dtype."
-_FLOAT_RULE = "Operands are broadcast together and promoted; integers and bools are computed in float32."
+_FLOAT_RULE = (
+    "Operands are broadcast together and promoted; integers and bools are computed in float32."
+)
 
 
 def unary(
-    name: str, op: Op, doc: str, example: str, *, inexact: bool = True, fast: Sequence[np.dtype] = FAST_FLOAT
+    name: str,
+    op: Op,
+    doc: str,
+    example: str,
+    *,
+    inexact: bool = True,
+    fast: Sequence[np.dtype] = FAST_FLOAT,
 ) -> Slow:
     """An elementwise function of one array that is one op."""
 
@@ -152,7 +188,11 @@ def unary(
         return wrap(op(v), tag)
 
     rule = _INEXACT_RULE if inexact else _NUMBER_RULE
-    fn = quick_unary(slow, op, fast) if isinstance(op.reference, np.ufunc) else positional_unary(slow)
+    fn = (
+        quick_unary(slow, op, fast)
+        if isinstance(op.reference, np.ufunc)
+        else positional_unary(slow)
+    )
     return named(fn, name, f"{doc}\n\n`x`: an array of numbers of any shape. {rule}\n\n{example}\n")
 
 
@@ -199,11 +239,17 @@ def operator(
     reflected: bool = False,
     tagged: bool = True,
 ) -> Slow:
-    """The method of a binary operator: other classes get their turn when `fn` does not know the operand."""
+    """The method of a binary operator: other classes get their turn when `fn` does not know the
+    operand.
+    """
 
     def slow(self, other):
         if not is_array_like(other):
             return NotImplemented
         return fn(other, self) if reflected else fn(self, other)
 
-    return slow if quick is None else quick_binary(slow, quick, fast, reference, swap=reflected, tagged=tagged)
+    return (
+        slow
+        if quick is None
+        else quick_method(slow, quick, fast, reference, swap=reflected, tagged=tagged)
+    )

@@ -16,14 +16,15 @@ from bevel.numpy.arguments import integer, number, size_of
 from bevel.numpy.convert import broadcast_value, enter
 from bevel.numpy.creation import arange, linspace
 from bevel.numpy.elementwise import const
-from bevel.numpy.joining import (concatenate)
+from bevel.numpy.joining import concatenate
 from bevel.numpy.selection import nonzero
 
 Shape = tuple[int, ...]
 
 
 def indices(dimensions: Any, dtype: Any = int, sparse: bool = False) -> Any:
-    """The index of every place of a shape: one array per axis, stacked, or (`sparse`) a tuple that broadcasts.
+    """The index of every place of a shape: one array per axis, stacked, or (`sparse`) a tuple that
+    broadcasts.
 
     >>> bnp.indices((2, 2))
     Array([[[0, 0],
@@ -36,7 +37,11 @@ def indices(dimensions: Any, dtype: Any = int, sparse: bool = False) -> Any:
     if sparse:
         return tuple(
             [
-                wrap(ops.reshape(ops.iota(shape=(n,), dtype=dtype, axis=0), shape=_line(len(shape), i, n)))
+                wrap(
+                    ops.reshape(
+                        ops.iota(shape=(n,), dtype=dtype, axis=0), shape=_line(len(shape), i, n)
+                    )
+                )
                 for i, n in enumerate(shape)
             ]
         )
@@ -48,7 +53,9 @@ def _line(ndim: int, axis: int, n: int) -> Shape:
     return tuple([n if i == axis else 1 for i in range(ndim)])
 
 
-def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any) -> Any:
+def fromfunction(
+    function: Callable[..., Any], shape: Any, *, dtype: Any = float, **kwargs: Any
+) -> Any:
     """What `function(i, j, ...)` gives for the index arrays of a shape.
 
     >>> bnp.fromfunction(lambda i, j: i + j, (2, 2), dtype=int)
@@ -56,14 +63,16 @@ def fromfunction(function: Callable[..., Any], shape: Any, *, dtype: Any = float
            [1, 2]], dtype=int32)
     """
     shape, dtype = size_of("fromfunction", shape), as_dtype(dtype)
-    return function(*[wrap(ops.iota(shape=shape, dtype=dtype, axis=i)) for i in range(len(shape))], **kwargs)
+    return function(
+        *[wrap(ops.iota(shape=shape, dtype=dtype, axis=i)) for i in range(len(shape))], **kwargs
+    )
 
 
 def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> list[Any]:
     """Coordinate arrays of a grid from the coordinates along each axis.
 
-    `indexing`: "xy" puts the first argument along axis 1 and the second along axis 0, as plots want it; "ij"
-    keeps the order. `sparse` gives axes of size 1 that broadcast.
+    `indexing`: "xy" puts the first argument along axis 1 and the second along axis 0, as plots want
+    it; "ij" keeps the order. `sparse` gives axes of size 1 that broadcast.
 
     >>> x, y = bnp.meshgrid(bnp.arange(2), bnp.arange(3))
     >>> x.shape, x[0]
@@ -75,7 +84,9 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
     lines = [ops.reshape(v, shape=(1,)) if len(v.shape) == 0 else v for v in values]
     for v in lines:
         if len(v.shape) != 1:
-            raise errors.ShapeError(f"meshgrid: each argument needs at most 1 axis, got shape {tuple(v.shape)}")
+            raise errors.ShapeError(
+                f"meshgrid: each argument needs at most 1 axis, got shape {tuple(v.shape)}"
+            )
     axes = list(range(len(lines)))
     if indexing == "xy" and len(axes) > 1:
         axes[:2] = [1, 0]
@@ -83,12 +94,19 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
     for v, a in zip(lines, axes, strict=True):
         shape[a] = v.shape[0]
     if sparse:
-        return [wrap(ops.reshape(v, shape=_line(len(axes), a, v.shape[0]))) for v, a in zip(lines, axes, strict=True)]
-    return [wrap(ops.broadcast_in_dim(v, shape=tuple(shape), dims=(a,))) for v, a in zip(lines, axes, strict=True)]
+        return [
+            wrap(ops.reshape(v, shape=_line(len(axes), a, v.shape[0])))
+            for v, a in zip(lines, axes, strict=True)
+        ]
+    return [
+        wrap(ops.broadcast_in_dim(v, shape=tuple(shape), dims=(a,)))
+        for v, a in zip(lines, axes, strict=True)
+    ]
 
 
 def ix_(*args: Any) -> tuple[Any, ...]:
-    """Index arrays that pick all combinations: `x[bnp.ix_(rows, columns)]`. Bool arguments are masks.
+    """Index arrays that pick all combinations: `x[bnp.ix_(rows, columns)]`. Bool arguments are
+    masks.
 
     >>> bnp.arange(6).reshape(2, 3)[bnp.ix_([0, 1], [0, 2])]
     Array([[0, 2],
@@ -98,7 +116,9 @@ def ix_(*args: Any) -> tuple[Any, ...]:
     for i, arg in enumerate(args):
         x = enter(arg if not isinstance(arg, list | tuple) or len(arg) else np.zeros(0, np.int32))
         if len(logical_shape(x)) != 1:
-            raise errors.ShapeError(f"ix_: each argument needs 1 axis, got shape {logical_shape(x)}")
+            raise errors.ShapeError(
+                f"ix_: each argument needs 1 axis, got shape {logical_shape(x)}"
+            )
         if x._v.dtype == bool:
             (x,) = nonzero(x)
         out.append(wrap(ops.reshape(x._v, shape=_line(len(args), i, x._v.shape[0]))))
@@ -106,7 +126,9 @@ def ix_(*args: Any) -> tuple[Any, ...]:
 
 
 class _Grid:
-    """`mgrid[...]` and `ogrid[...]`: the slices are ranges; an imaginary step is a number of points."""
+    """`mgrid[...]` and `ogrid[...]`: the slices are ranges; an imaginary step is a number of
+    points.
+    """
 
     def __init__(self, sparse: bool):
         self._sparse = sparse
@@ -148,9 +170,15 @@ class _Joined:
         self._columns = columns
 
     def __getitem__(self, index: Any) -> Any:
-        parts = [_ranged(p) if isinstance(p, slice) else p for p in (index if isinstance(index, tuple) else (index,))]
+        parts = [
+            _ranged(p) if isinstance(p, slice) else p
+            for p in (index if isinstance(index, tuple) else (index,))
+        ]
         if any([isinstance(p, str) for p in parts]):
-            raise TypeError("r_ and c_: text directives are not taken; write bnp.concatenate or bnp.stack with an axis")
+            raise TypeError(
+                "r_ and c_: text directives are not taken; write bnp.concatenate or bnp.stack "
+                "with an axis"
+            )
         arrays = [enter(p) for p in parts]
         least = 2 if self._columns else 1
         return concatenate([_at_least(a, least) for a in arrays], axis=-1)
@@ -180,7 +208,8 @@ index_exp = np.index_exp
 
 
 def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
-    """The index along each axis of places counted in row-major order; out of bounds, the nearest place.
+    """The index along each axis of places counted in row-major order; out of bounds, the nearest
+    place.
 
     Raises:
         IndexError: eagerly, a place is out of bounds.
@@ -195,7 +224,10 @@ def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
         known = np.asarray(v)
         wrong = known[(known < -total) | (known >= total)]
         if wrong.size:
-            raise IndexError(f"unravel_index: index {wrong.flat[0]} is out of bounds for shape {shape}, of size {total}")
+            raise IndexError(
+                f"unravel_index: index {wrong.flat[0]} is out of bounds for shape {shape}, of "
+                f"size {total}"
+            )
     v = ops.select(ops.lt(v, const(v, 0)), ops.add(v, const(v, total)), v)
     v = ops.min(ops.max(v, const(v, 0)), const(v, max(total - 1, 0)))
     out = []
@@ -253,7 +285,8 @@ def _in_range(v: Any, n: int, mode: str) -> Any:
         raise ValueError(f"ravel_multi_index: mode must be 'raise', 'clip' or 'wrap', got {mode!r}")
     if isinstance(v, Tracer):
         raise errors.ConcretizationTypeError(
-            "ravel_multi_index: a traced index cannot raise.\nWrite instead: mode='clip' or mode='wrap'."
+            "ravel_multi_index: a traced index cannot raise.\nWrite instead: mode='clip' or "
+            "mode='wrap'."
         )
     known = np.asarray(v)
     if ((known < 0) | (known >= n)).any():

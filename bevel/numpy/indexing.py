@@ -1,32 +1,31 @@
 """`x[...]` and `x.at[...]`, with NumPy's meaning of every index.
 
-Eagerly, on data and indices that NumPy holds, NumPy itself does the work. In a program an index becomes at
-most one static slice, then one gather or dynamic slice: a `Plan` says which. An index known when the
-program is written is checked then; a traced one out of bounds is clamped when reading and dropped when
-writing, unless `mode=` says otherwise.
+Eagerly, on data and indices that NumPy holds, NumPy itself does the work. In a program an index
+becomes at most one static slice, then one gather or dynamic slice: a `Plan` says which. An index
+known when the program is written is checked then; a traced one out of bounds is clamped when
+reading and dropped when writing, unless `mode=` says otherwise.
 """
 
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import bevel.ops as ops
-from bevel.core import dtypes, errors, source
+from bevel.core import dtypes, source
 from bevel.core.dtypes import bool_, int32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
-from bevel.core.interpreter import EAGER, Tracer, state, to_numpy
+from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.numpy.arguments import known
 from bevel.numpy.convert import SCALARS, broadcast_value, enter, quietly, value_at
+from bevel.numpy.plan import EVERYTHING, Plan, axes_taken, entries, index_item, out_of_bounds
 from bevel.ops import GatherDims, ScatterDims
 
 Shape = tuple[int, ...]
-_EVERYTHING = slice(None)
 _new = Handle.__new__
 
 MODES = {
@@ -46,311 +45,7 @@ def mode_of(mode: Any) -> str | None:
     return MODES[mode]
 
 
-# -- what stands in the brackets -----------------------------------------------------------------
-
-
-def _refuse(item: Any, why: str, instead: str) -> IndexError:
-    kind = f"{np.dtype(item.dtype).name} array" if hasattr(item, "dtype") else type(item).__name__
-    return IndexError(
-        f"an index cannot be a {kind}, at {source.where(source.user_source())}: {why}.\nWrite instead: {instead}."
-    )
-
-
-def _contents(value: Any) -> Any:
-    """The value as NumPy array if it is known, else the tracer."""
-    return value if isinstance(value, Tracer) else to_numpy(value)
-
-
-def _bound(bound: Any) -> int | None:
-    """A static bound of a slice."""
-    if bound is None or type(bound) is int:
-        return bound
-    if isinstance(bound, Handle) and isinstance(bound._v, Tracer):
-        raise errors.ConcretizationTypeError(
-            f"a traced {bound._v.aval} is a bound of a slice at {source.where(source.user_source())}.\n"
-            "Why: it would decide a shape, and shapes are part of the program.\n"
-            "Write instead: lax.dynamic_slice_in_dim(x, start, size, axis), whose size is static, or a mask: "
-            "bnp.where(bnp.arange(n) < stop, x, 0)."
-        )
-    return operator.index(bound)
-
-
-def _item(item: Any) -> Any:
-    """One entry of an index as int, slice, None, Ellipsis, an ndarray or a tracer of ints or bools."""
-    if item is None or item is Ellipsis or type(item) is int:
-        return item
-    if type(item) is slice:
-        return slice(_bound(item.start), _bound(item.stop), _bound(item.step))
-    if isinstance(item, bool | np.bool_):
-        return np.asarray(item)
-    if isinstance(item, np.integer):
-        return int(item)
-    if isinstance(item, list | tuple):
-        item = enter(item) if len(item) else np.zeros(0, int32)
-    elif hasattr(item, "__bevel_array__"):
-        item = enter(item)
-    if isinstance(item, Handle):
-        if type(item._tag) is KeyTag:
-            raise _refuse(item._v, "it is a random key", "an integer; random.randint(key, (), 0, n) draws one")
-        item = _contents(item._v)
-    if not isinstance(item, np.ndarray | Tracer):
-        try:
-            return operator.index(item)
-        except TypeError:
-            raise _refuse(
-                item, "it must be an integer, a slice, None, ..., or an array of integers or bools", "x[int(i)]"
-            ) from None
-    if item.dtype.kind not in "iub":
-        raise _refuse(item, "indices are integers or bools", "x[i.astype(int)]")
-    if type(item) is np.ndarray and item.ndim == 0 and item.dtype.kind in "iu":
-        return int(item)
-    return item
-
-
-def entries(index: Any, shape: Shape) -> list[Any]:
-    """The entries of an index, one or more per axis: `...` and missing ones are written out as slices.
-
-    Raises:
-        IndexError: too many indices.
-    """
-    items = [_item(i) for i in (index if type(index) is tuple else (index,))]
-    used = sum([_consumed(i) for i in items])
-    dots = [i for i, item in enumerate(items) if item is Ellipsis]
-    if used > len(shape) or len(dots) > 1:
-        what = f"{used} axes are indexed" if used > len(shape) else "'...' is there more than once"
-        raise IndexError(
-            f"too many indices: an array of shape {shape} has {len(shape)} axes, and {what}, at "
-            f"{source.where(source.user_source())}"
-        )
-    rest = [_EVERYTHING] * (len(shape) - used)
-    at = dots[0] if dots else len(items)
-    return items[:at] + rest + items[at + 1 :]
-
-
-def _consumed(item: Any) -> int:
-    """How many axes an entry takes."""
-    if item is None or item is Ellipsis:
-        return 0
-    if isinstance(item, np.ndarray | Tracer) and item.dtype == bool_:
-        return item.ndim
-    return 1
-
-
-def _out_of_bounds(index: int, axis: int, n: int) -> IndexError:
-    allowed = f"use {-n}..{n - 1}" if n else "the axis is empty"
-    return IndexError(
-        f"index {index} is out of bounds for axis {axis} with size {n}, at {source.where(source.user_source())}: "
-        f"{allowed}"
-    )
-
-
-# -- the plan ------------------------------------------------------------------------------------
-
-
-class Plan:
-    """How an index reads or writes an array of `shape`.
-
-    First a static slice of every axis (`start`, `limit`, `strides`, then `flipped` axes are reversed), which
-    gives `sliced`; then the axes in `axes` are indexed by `indices` (ints, arrays or tracers, one per axis);
-    the indices' common shape `batch` comes at axis `place` of the result. Last, axes of size 1 are put in:
-    the result has shape `out`.
-    """
-
-    __slots__ = ("axes", "batch", "flipped", "indices", "limit", "out", "place", "plain", "shape", "start", "strides")
-
-    def __init__(self, shape: Shape, items: list[Any], check: bool):
-        self.shape = shape
-        self.start, self.limit, self.strides = [0] * len(shape), list(shape), [1] * len(shape)
-        self.flipped: list[int] = []
-        self.axes: list[int] = []
-        self.indices: list[Any] = []
-        items, owners = _without_masks(items, shape)
-        arrays = any([self._needs_gather(i, a, check) for i, a in zip(items, owners, strict=True)])
-        kept: list[int] = []  # sizes of the result's axes that do not come from indices
-        layout: list[int] = []
-        at = None  # where the indexed axes come in the result
-        last = None
-        split = False
-        for i, (item, axis) in enumerate(zip(items, owners, strict=True)):
-            if item is None:
-                layout.append(1)
-            elif type(item) is slice:
-                kept.append(self._slice(axis, item))
-                layout.append(kept[-1])
-            elif arrays:
-                self._index(axis, item, check)
-                split = split or (last is not None and last != i - 1)
-                at, last = len(layout) if at is None else at, i
-            else:
-                self._fix(axis, item)
-        self.batch = self._broadcast()
-        at = 0 if split or at is None else at
-        self.place = sum([1 for i in items[: last or 0] if type(i) is slice]) if at else 0
-        self.out = (*layout[:at], *self.batch, *layout[at:])
-        self.plain = (*kept[: self.place], *self.batch, *kept[self.place :])
-
-    def _needs_gather(self, item: Any, axis: int, check: bool) -> bool:
-        """Whether an entry is no part of a static slice: an array, or a number whose mode must be heeded."""
-        if type(item) is int:
-            return not check and not -self.shape[axis] <= item < self.shape[axis]
-        return isinstance(item, np.ndarray | Tracer)
-
-    def _slice(self, axis: int, item: slice) -> int:
-        start, stop, step = item.indices(self.shape[axis])
-        n = len(range(start, stop, step))
-        if step < 0:
-            start, step = start + (n - 1) * step, -step
-            self.flipped.append(axis)
-        if n == 0:
-            start = 0
-        self.start[axis], self.strides[axis] = start, step if n > 1 else 1
-        self.limit[axis] = start + (n - 1) * step + 1 if n else start
-        return n
-
-    def _fix(self, axis: int, index: int) -> None:
-        n = self.shape[axis]
-        if not -n <= index < n:
-            raise _out_of_bounds(index, axis, n)
-        index += n if index < 0 else 0
-        self.start[axis], self.limit[axis] = index, index + 1
-
-    def _index(self, axis: int, item: Any, check: bool) -> None:
-        n = self.shape[axis]
-        if check and not isinstance(item, Tracer):
-            array = np.asarray(item)
-            wrong = (array < -n) | (array >= n)
-            if wrong.any():
-                raise _out_of_bounds(int(array[wrong].flat[0]), axis, n)
-        self.axes.append(axis)
-        self.indices.append(item)
-
-    def _broadcast(self) -> Shape:
-        shapes = [np.shape(i) if isinstance(i, int) else tuple(i.shape) for i in self.indices]
-        try:
-            return np.broadcast_shapes(*shapes)
-        except ValueError:
-            raise IndexError(
-                f"the index arrays have shapes {', '.join(map(str, shapes))}, which do not broadcast together, at "
-                f"{source.where(source.user_source())}.\nWrite instead: x[bnp.ix_(i, j)] for all combinations."
-            ) from None
-
-    # -- pieces of reading and writing
-
-    @property
-    def whole(self) -> bool:
-        """Whether the static slice takes everything."""
-        return (
-            not any(self.start) and tuple(self.limit) == self.shape and not self.flipped and max(self.strides, default=1) == 1
-        )
-
-    @property
-    def sliced(self) -> Shape:
-        """The shape after the static slice."""
-        return tuple([-(-(e - s) // t) for s, e, t in zip(self.start, self.limit, self.strides, strict=True)])
-
-    def cut(self, x: Any) -> Any:
-        """The static slice of a value."""
-        if self.whole:
-            return x
-        strides = None if max(self.strides, default=1) == 1 else tuple(self.strides)
-        x = ops.slice(x, start=tuple(self.start), limit=tuple(self.limit), strides=strides)
-        return ops.rev(x, axes=tuple(self.flipped)) if self.flipped else x
-
-    def paste(self, x: Any, block: Any) -> Any:
-        """The value with its static slice replaced by `block`, which has the shape `sliced`."""
-        if self.whole:
-            return block
-        if 0 in block.shape:
-            return x
-        if self.flipped:
-            block = ops.rev(block, axes=tuple(self.flipped))
-        if max(self.strides, default=1) == 1:
-            return ops.dynamic_update_slice(x, block, *[np.asarray(s, int32) for s in self.start])
-        config = tuple(
-            [(s, n - e, t - 1) for s, e, t, n in zip(self.start, self.limit, self.strides, self.shape, strict=True)]
-        )
-        zero, no = np.zeros((), x.dtype), np.zeros((), bool_)
-        inside = ops.pad(ops.full(block.shape, True, bool_), no, config=config)
-        return ops.select(inside, ops.pad(block, zero, config=config), x)
-
-    def starts(self, wrap_negative: bool) -> list[Any]:
-        """One int32 value per indexed axis, negative ones counted from the end."""
-        return [
-            normalized(i, self.shape[a], wrap_negative) for a, i in zip(self.axes, self.indices, strict=True)
-        ]
-
-    def vectors(self, wrap_negative: bool) -> Any:
-        """The index vectors: `batch` axes, then one axis with an entry per indexed axis."""
-        columns = [broadcast_value(i, self.batch) for i in self.starts(wrap_negative)]
-        shape = (*self.batch, 1)
-        return ops.concatenate(*[ops.reshape(c, shape=shape) for c in columns], axis=len(self.batch))
-
-    def window(self) -> tuple[Shape, Shape]:
-        """Sizes of the gathered windows, and the axes of the result that run over them."""
-        sizes = tuple([1 if a in self.axes else n for a, n in enumerate(self.sliced)])
-        n_batch, n_kept = len(self.batch), len(self.shape) - len(self.axes)
-        offsets = tuple([i if i < self.place else i + n_batch for i in range(n_kept)])
-        return sizes, offsets
-
-    def kept_axes(self) -> list[int]:
-        return [a for a in range(len(self.shape)) if a not in self.axes]
-
-
-def normalized(index: Any, n: int, wrap_negative: bool = True) -> Any:
-    """An index along an axis of size `n` as int32 value, negative ones counted from the end."""
-    if isinstance(index, int):
-        return np.asarray(index + n if wrap_negative and index < 0 else index, int32)
-    dtype = np.dtype(index.dtype)
-    if not isinstance(index, Tracer):
-        if wrap_negative:
-            index = np.where(index < 0, index + n, index)
-        return np.clip(index, -1, min(n, 2**31 - 1)).astype(int32) if dtype.itemsize >= 4 else index.astype(int32)
-    if dtype.itemsize == 8 or dtype == dtypes.uint32:
-        low, high = (0 if dtypes.kind(dtype) == "u" else -n - 1), n
-        index = ops.min(ops.max(index, ops.full_like(index, low)), ops.full_like(index, high))
-    if dtype != int32:
-        index = ops.convert(index, dtype=int32)
-    if not wrap_negative or dtypes.kind(dtype) == "u":
-        return index
-    return ops.select(ops.lt(index, ops.full_like(index, 0)), ops.add(index, ops.full_like(index, n)), index)
-
-
-def _without_masks(items: list[Any], shape: Shape) -> tuple[list[Any], list[int]]:
-    """The entries with masks replaced by the indices where they hold, and the axis each entry is for."""
-    out: list[Any] = []
-    owners: list[int] = []
-    axis = 0
-    for item in items:
-        if isinstance(item, np.ndarray | Tracer) and item.dtype == bool_:
-            places = _places(item, axis, shape)
-            out += places
-            owners += range(axis, axis + len(places))
-        else:
-            out.append(item)
-            owners.append(axis)
-        axis += _consumed(item)
-    return out, owners
-
-
-def _places(mask: Any, axis: int, shape: Shape) -> list[np.ndarray]:
-    covered = shape[axis : axis + mask.ndim]
-    if tuple(mask.shape) != covered:
-        raise IndexError(
-            f"a bool index of shape {tuple(mask.shape)} stands for axes of shape {covered}, at "
-            f"{source.where(source.user_source())}: the shapes must be equal.\n"
-            "Write instead: a mask made from the array itself, such as x > 0."
-        )
-    if isinstance(mask, Tracer):
-        raise errors.ConcretizationTypeError(
-            f"a traced {mask.aval} is an index at {source.where(source.user_source())}.\n"
-            "Why: the number of elements that it picks would decide a shape, and shapes are part of the program.\n"
-            "Write instead: bnp.where(mask, x, 0) to keep the shape, x.sum(where=mask) to reduce, "
-            "x[bnp.nonzero(mask, size=n)] to pick at most n; x.at[mask].set(number) works as it is."
-        )
-    return list(np.nonzero(mask))
-
-
-# -- reading -------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def getitem(x: Handle, index: Any) -> Any:
@@ -387,8 +82,12 @@ def _numpy_index(index: Any) -> Any:
             item = known(item._v)
             if item is None:
                 return _NOT_KNOWN
-        elif not isinstance(item, int | slice | np.ndarray) and item is not None and item is not Ellipsis:
-            item = _item(item)
+        elif (
+            not isinstance(item, int | slice | np.ndarray)
+            and item is not None
+            and item is not Ellipsis
+        ):
+            item = index_item(item)
         items.append(item)
     return tuple(items)
 
@@ -405,7 +104,7 @@ def _explained(error: Exception) -> IndexError:
 def logical_entries(x: Handle, index: Any) -> list[Any]:
     """The entries of an index of a handle, with one for the words of random keys."""
     items = entries(index, logical_shape(x))
-    return [*items, _EVERYTHING] if type(x._tag) is KeyTag else items
+    return [*items, EVERYTHING] if type(x._tag) is KeyTag else items
 
 
 def _scalar_masks(value: Any, items: list[Any]) -> tuple[Any, list[Any]]:
@@ -417,7 +116,7 @@ def _scalar_masks(value: Any, items: list[Any]) -> tuple[Any, list[Any]]:
         if isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype == bool_:
             shape.insert(axis, 1)
             item = np.zeros(int(item), int32)
-        axis += _consumed(item)
+        axis += axes_taken(item)
         out.append(item)
     return ops.reshape(value, shape=tuple(shape)), out
 
@@ -426,7 +125,7 @@ def _empty_axis(plan: Plan) -> bool:
     """Whether an indexed axis has size 0, so that only an empty index fits it."""
     empty = [a for a in plan.axes if plan.shape[a] == 0]
     if empty and 0 not in plan.batch:
-        raise _out_of_bounds(0, empty[0], 0)
+        raise out_of_bounds(0, empty[0], 0)
     return bool(empty)
 
 
@@ -451,7 +150,13 @@ def _read(
         sizes, offsets = plan.window()
         dims = GatherDims(offsets, tuple(plan.axes), tuple(plan.axes))
         out = ops.gather(
-            out, plan.vectors(wrap_negative), dims=dims, sizes=sizes, mode=mode or "clip", fill_value=fill_value, **promises
+            out,
+            plan.vectors(wrap_negative),
+            dims=dims,
+            sizes=sizes,
+            mode=mode or "clip",
+            fill_value=fill_value,
+            **promises,
         )
     return out if out.shape == plan.out else ops.reshape(out, shape=plan.out)
 
@@ -465,7 +170,9 @@ def _all_starts(plan: Plan, wrap_negative: bool) -> list[Any]:
 
 
 def _key_item(x: Handle, index: Any) -> Any:
-    """Keys out of an array of keys; the same static index gives the same handle, so that reuse is seen."""
+    """Keys out of an array of keys; the same static index gives the same handle, so that reuse is
+    seen.
+    """
     items = logical_entries(x, index)
     name = _static_name(items)
     found = x._tag.children.get(name)
@@ -476,7 +183,9 @@ def _key_item(x: Handle, index: Any) -> Any:
         child = wrap(value[tuple(items)], x._tag.fresh())
     else:
         child = wrap(_read(x._v, items), x._tag.fresh())
-    stays = not isinstance(child._v, Tracer) or (isinstance(x._v, Tracer) and child._v.interp is x._v.interp)
+    stays = not isinstance(child._v, Tracer) or (
+        isinstance(x._v, Tracer) and child._v.interp is x._v.interp
+    )
     if name is not None and stays:
         x._tag.children[name] = child
     return child
@@ -489,7 +198,7 @@ def _static_name(items: list[Any]) -> Any:
     return tuple([(i.start, i.stop, i.step) if type(i) is slice else i for i in items])
 
 
-# -- writing -------------------------------------------------------------------------------------
+# -- writing ---------------------------------------------------------------------------------------
 
 _COMBINE: dict[str, Callable[[Any, Any], Any]] = {
     "set": lambda x, v: v,
@@ -522,7 +231,8 @@ def _update_values(x: Handle, values: Any, method: str) -> Any:
     if is_key or (handle is not None and type(handle._tag) is KeyTag):
         if not is_key or handle is None or type(handle._tag) is not KeyTag or method != "set":
             raise TypeError(
-                f"x.at[...].{method}: random keys can only be set into an array of keys, and it takes only keys.\n"
+                f"x.at[...].{method}: random keys can only be set into an array of keys, and it "
+                "takes only keys.\n"
                 "Write instead: keys.at[i].set(key)."
             )
         return handle._v
@@ -533,26 +243,34 @@ def _update_values(x: Handle, values: Any, method: str) -> Any:
             f"x.at[...].{method}: {found.name} values do not fit into a {dtype.name} array, at "
             f"{source.where(source.user_source())}.\n"
             f"Why: the result has the array's dtype, and nothing is cut silently.\n"
-            f"Write instead: x.astype(bnp.{found.name}).at[...].{method}(v), or v.astype(bnp.{dtype.name})."
+            f"Write instead: x.astype(bnp.{found.name}).at[...].{method}(v), or "
+            f"v.astype(bnp.{dtype.name})."
         )
     return value_at(handle if handle is not None else values, dtype)
 
 
 def _fit(values: Any, shape: Shape, method: str) -> Any:
     try:
-        return broadcast_value(values, shape) if np.broadcast_shapes(values.shape, shape) == shape else None
+        return (
+            broadcast_value(values, shape)
+            if np.broadcast_shapes(values.shape, shape) == shape
+            else None
+        )
     except ValueError:
         return None
 
 
 def _fitted(values: Any, shape: Shape, method: str) -> Any:
-    """The values broadcast to the shape of the indexed part; leading axes of size 1 may be too many."""
+    """The values broadcast to the shape of the indexed part; leading axes of size 1 may be too
+    many.
+    """
     while len(values.shape) > len(shape) and values.shape[0] == 1:
         values = ops.reshape(values, shape=tuple(values.shape[1:]))
     fitted = _fit(values, shape, method)
     if fitted is None:
         raise ShapeError(
-            f"x.at[...].{method}: values of shape {tuple(values.shape)} do not broadcast to {shape}, the shape of "
+            f"x.at[...].{method}: values of shape {tuple(values.shape)} do not broadcast to "
+            f"{shape}, the shape of "
             f"x[...], at {source.where(source.user_source())}"
         )
     return fitted
@@ -583,12 +301,16 @@ def _numpy_update(x: Handle, index: Any, values: Any, method: str) -> Any:
 
 
 def _masked_update(value: Any, items: list[Any], values: Any, method: str) -> Any:
-    """An update by one number under a traced mask, which keeps the shape; None where it is something else."""
+    """An update by one number under a traced mask; None where it is something else."""
     masks = [i for i in items if isinstance(i, Tracer) and i.dtype == bool_]
-    others = [i for i in items if i is not _EVERYTHING and i != _EVERYTHING] if len(masks) == 1 else []
-    if len(masks) != 1 or len(others) != 1 or tuple(values.shape) != ():
+    if len(masks) != 1 or tuple(values.shape) != ():
         return None
-    mask, first = masks[0], items.index(masks[0])
+    mask = masks[0]
+    at = [item is mask for item in items].index(True)
+    for i in items:
+        if not (i is mask or i is Ellipsis or (type(i) is slice and i == EVERYTHING)):
+            return None
+    first = sum([axes_taken(i) for i in items[:at]])
     shape = tuple(value.shape)
     if tuple(mask.shape) != shape[first : first + mask.ndim]:
         return None
@@ -597,7 +319,13 @@ def _masked_update(value: Any, items: list[Any], values: Any, method: str) -> An
 
 
 def _updated(
-    value: Any, items: list[Any], values: Any, method: str, mode: str | None, wrap_negative: bool, **promises: bool
+    value: Any,
+    items: list[Any],
+    values: Any,
+    method: str,
+    mode: str | None,
+    wrap_negative: bool,
+    **promises: bool,
 ) -> Any:
     """The value with an indexed part combined with `values`."""
     masked = _masked_update(value, items, values, method)
@@ -623,7 +351,9 @@ def _updated(
     return out if out.shape == shape else ops.reshape(out, shape=shape)
 
 
-def _updated_window(plan: Plan, block: Any, values: Any, method: str, mode: str | None, wrap_negative: bool) -> Any:
+def _updated_window(
+    plan: Plan, block: Any, values: Any, method: str, mode: str | None, wrap_negative: bool
+) -> Any:
     """One window at a traced place: read, combine, write back; out of bounds, what was read."""
     sizes, starts = plan.window()[0], _all_starts(plan, wrap_negative)
     values = ops.reshape(values, shape=sizes)
@@ -660,15 +390,16 @@ class At:
 
 
 class AtIndex:
-    """`x.at[index]`: copies of `x` with the indexed part changed. The array itself is never changed.
+    """`x.at[index]`: copies of `x` with the indexed part changed. The array itself is never
+    changed.
 
-    `values` broadcast to the shape of `x[index]` and take the dtype of `x`. Where an index occurs more than
-    once, `add`, `multiply`, `min` and `max` use every value; `set` uses one of them.
+    `values` broadcast to the shape of `x[index]` and take the dtype of `x`. Where an index occurs
+    more than once, `add`, `multiply`, `min` and `max` use every value; `set` uses one of them.
 
-    `mode` says what happens out of bounds: "drop" (or "fill") leaves such updates out, "clip" moves the index
-    to the edge, "promise_in_bounds" promises that there are none. By default an index that is known when
-    the program is written raises IndexError, and a traced one is dropped. `unique_indices` and
-    `indices_are_sorted` are promises that can make it quicker.
+    `mode` says what happens out of bounds: "drop" (or "fill") leaves such updates out, "clip" moves
+    the index to the edge, "promise_in_bounds" promises that there are none. By default an index
+    that is known when the program is written raises IndexError, and a traced one is dropped.
+    `unique_indices` and `indices_are_sorted` are promises that can make it quicker.
     """
 
     __slots__ = ("_index", "_x")
@@ -798,8 +529,8 @@ class AtIndex:
     ) -> Any:
         """`x[index]`, with a choice of what is read out of bounds.
 
-        `mode="fill"` (or "drop") gives `fill_value`: by default NaN, for integers the lowest value, for unsigned
-        ones the highest, for bools True. "clip" moves the index to the edge.
+        `mode="fill"` (or "drop") gives `fill_value`: by default NaN, for integers the lowest value,
+        for unsigned ones the highest, for bools True. "clip" moves the index to the edge.
 
         >>> bnp.arange(3.0).at[5].get(mode="fill", fill_value=-1.0)
         Array(-1., dtype=float32)

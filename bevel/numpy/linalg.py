@@ -22,8 +22,8 @@ from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
 from bevel.numpy import products
 from bevel.numpy.arguments import axes_of, cast, integer, number
+from bevel.numpy.contraction import einsum
 from bevel.numpy.convert import broadcast_value, promote
-from bevel.numpy.einsum import einsum
 from bevel.numpy.manipulation import matrix_transpose, moveaxis, reshape
 from bevel.numpy.norms import matrix_norm, norm, vector_norm
 from bevel.numpy.products import matmul, tensordot, vecdot

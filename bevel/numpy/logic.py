@@ -19,8 +19,6 @@ FAST_BITS = (bool_, *INT)
 FAST_COMPARE = (bool_, *INT, *FAST_FLOAT)
 
 
-
-
 def _lexicographic(op: Any, strict: Any) -> Any:
     """A comparison; complex numbers compare by real part, then by imaginary part, as in NumPy."""
 
@@ -43,7 +41,7 @@ def _compare(name: str, op: Any, doc: str, example: str, strict: Any = None) -> 
         return wrap(rule(a, b))
 
     fn = quick_binary(slow, op, FAST_COMPARE, tagged=False)
-    text = f"{doc}\n\nOperands are broadcast together and promoted; the result is bool. NaN is unequal to everything."
+    text = f"{doc}\n\nOperands are broadcast together and promoted. NaN equals nothing."
     return named(fn, name, f"{text}\n\n>>> bnp.{name}(bnp.array([1, 2, 3]), 2)\n{example}\n")
 
 
@@ -59,7 +57,7 @@ def _same_keys(name: str, op: Any, x: Handle, y: Handle) -> Any:
 
 
 def _within(x: Any, other: Any) -> Any:
-    """An operand of a comparison; one with a Python integer that its dtype cannot hold is widened."""
+    """An operand of a comparison, widened if the other is an integer beyond its dtype."""
     if type(other) is int and isinstance(x, Handle) and dtypes.is_integer(x._v.dtype):
         info = np.iinfo(x._v.dtype)
         if not info.min <= other <= info.max and -(2**63) <= other < 2**63:
@@ -70,8 +68,12 @@ def _within(x: Any, other: Any) -> Any:
 equal = _compare("equal", ops.eq, "x1 == x2.", "Array([False,  True, False], dtype=bool)")
 not_equal = _compare("not_equal", ops.ne, "x1 != x2.", "Array([ True, False,  True], dtype=bool)")
 less = _compare("less", ops.lt, "x1 < x2.", "Array([ True, False, False], dtype=bool)", ops.lt)
-less_equal = _compare("less_equal", ops.le, "x1 <= x2.", "Array([ True,  True, False], dtype=bool)", ops.lt)
-greater = _compare("greater", ops.gt, "x1 > x2.", "Array([False, False,  True], dtype=bool)", ops.gt)
+less_equal = _compare(
+    "less_equal", ops.le, "x1 <= x2.", "Array([ True,  True, False], dtype=bool)", ops.lt
+)
+greater = _compare(
+    "greater", ops.gt, "x1 > x2.", "Array([False, False,  True], dtype=bool)", ops.gt
+)
 greater_equal = _compare(
     "greater_equal", ops.ge, "x1 >= x2.", "Array([False,  True,  True], dtype=bool)", ops.gt
 )
@@ -83,14 +85,20 @@ def _logical(name: str, op: Any, doc: str, example: str) -> Any:
         (a, b), _ = numbers(name, (wrap(one), wrap(other)))
         return wrap(op(a, b))
 
-    text = f"{doc}\n\nNumbers count as true unless they are 0; NaN is true. Operands are broadcast; the result is bool."
+    text = f"{doc}\n\nNumbers are true unless they are 0; NaN is true. Operands are broadcast."
     call = f">>> bnp.{name}(bnp.array([True, False]), bnp.array([True, True]))"
     return named(logical, name, f"{text}\n\n{call}\n{example}\n")
 
 
-logical_and = _logical("logical_and", ops.and_, "Both are true.", "Array([ True, False], dtype=bool)")
-logical_or = _logical("logical_or", ops.or_, "At least one is true.", "Array([ True,  True], dtype=bool)")
-logical_xor = _logical("logical_xor", ops.xor, "Exactly one is true.", "Array([False,  True], dtype=bool)")
+logical_and = _logical(
+    "logical_and", ops.and_, "Both are true.", "Array([ True, False], dtype=bool)"
+)
+logical_or = _logical(
+    "logical_or", ops.or_, "At least one is true.", "Array([ True,  True], dtype=bool)"
+)
+logical_xor = _logical(
+    "logical_xor", ops.xor, "Exactly one is true.", "Array([False,  True], dtype=bool)"
+)
 
 
 def logical_not(x: Any, /) -> Any:
@@ -107,7 +115,9 @@ def logical_not(x: Any, /) -> Any:
 
 
 def _right_shift(x, y):
-    return ops.shift_right_logical(x, y) if x.dtype in UNSIGNED else ops.shift_right_arithmetic(x, y)
+    return (
+        ops.shift_right_logical(x, y) if x.dtype in UNSIGNED else ops.shift_right_arithmetic(x, y)
+    )
 
 
 def _bits(name: str, rule: Any, doc: str, example: str, quick: Any = None) -> Any:
@@ -123,9 +133,15 @@ def _bits(name: str, rule: Any, doc: str, example: str, quick: Any = None) -> An
     return binary(name, integers_only, doc, f"{call}\n{example}", quick=quick, fast=FAST_BITS)
 
 
-bitwise_and = _bits("bitwise_and", ops.and_, "Bits set in both.", "Array([2, 2], dtype=int32)", ops.and_)
-bitwise_or = _bits("bitwise_or", ops.or_, "Bits set in either.", "Array([6, 3], dtype=int32)", ops.or_)
-bitwise_xor = _bits("bitwise_xor", ops.xor, "Bits set in exactly one.", "Array([4, 1], dtype=int32)", ops.xor)
+bitwise_and = _bits(
+    "bitwise_and", ops.and_, "Bits set in both.", "Array([2, 2], dtype=int32)", ops.and_
+)
+bitwise_or = _bits(
+    "bitwise_or", ops.or_, "Bits set in either.", "Array([6, 3], dtype=int32)", ops.or_
+)
+bitwise_xor = _bits(
+    "bitwise_xor", ops.xor, "Bits set in exactly one.", "Array([4, 1], dtype=int32)", ops.xor
+)
 left_shift = _bits(
     "left_shift",
     lambda x, y: ops.shift_left(as_number(x), as_number(y)),

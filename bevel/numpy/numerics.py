@@ -1,5 +1,5 @@
-"""Elementwise functions with more to them than one op: rounding, tests, parts of complex numbers, clipping,
-closeness, and the integer parts of floats.
+"""Elementwise functions with more to them than one op: rounding, tests, parts of complex numbers,
+clipping, closeness, and the integer parts of floats.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bevel.numpy.convert import enter, numbers, promote
 from bevel.numpy.elementwise import const, dtype_of, is_int, sign_bit
 from bevel.numpy.families import named
 
-# -- rounding ------------------------------------------------------------------------------------
+# -- rounding --------------------------------------------------------------------------------------
 
 
 def _whole(name: str, op: Any, doc: str, example: str) -> Any:
@@ -35,9 +35,15 @@ def _whole(name: str, op: Any, doc: str, example: str) -> Any:
     return named(whole, name, f"{text}\n\n>>> bnp.{name}(bnp.array([-1.5, 1.5]))\n{example}\n")
 
 
-floor = _whole("floor", ops.floor, "The largest whole number not above x.", "Array([-2.,  1.], dtype=float32)")
-ceil = _whole("ceil", ops.ceil, "The smallest whole number not below x.", "Array([-1.,  2.], dtype=float32)")
-trunc = _whole("trunc", ops.trunc, "The whole part, rounded towards zero.", "Array([-1.,  1.], dtype=float32)")
+floor = _whole(
+    "floor", ops.floor, "The largest whole number not above x.", "Array([-2.,  1.], dtype=float32)"
+)
+ceil = _whole(
+    "ceil", ops.ceil, "The smallest whole number not below x.", "Array([-1.,  2.], dtype=float32)"
+)
+trunc = _whole(
+    "trunc", ops.trunc, "The whole part, rounded towards zero.", "Array([-1.,  1.], dtype=float32)"
+)
 fix = trunc
 
 
@@ -58,7 +64,8 @@ def _rounded(v: Any) -> Any:
 
 
 def round(a: Any, decimals: int = 0, out: None = None) -> Any:
-    """`a` rounded to a number of decimals, halves to the even digit; negative `decimals` round to tens and so on.
+    """`a` rounded to a number of decimals, halves to the even digit; negative `decimals` round to
+    tens and so on.
 
     The dtype is kept.
 
@@ -67,21 +74,33 @@ def round(a: Any, decimals: int = 0, out: None = None) -> Any:
     """
     (v,), tag = numbers("round", (a,))
     if is_int(v) or v.dtype == bool_:
-        return wrap(v if decimals >= 0 or v.dtype == bool_ else _rounded_integer(v, 10**-decimals), tag)
+        return wrap(
+            v if decimals >= 0 or v.dtype == bool_ else _rounded_integer(v, 10**-decimals), tag
+        )
     return wrap(_rounded(v) if decimals == 0 else _rounded_decimal(v, decimals), tag)
 
 
-# XLA multiplies by the inverse of a constant, which can miss the nearest decimal; twice the digits hide it.
-_TWICE = {dtypes.float16: float32, dtypes.bfloat16: float32, float32: dtypes.float64, dtypes.float64: dtypes.float64}
+# XLA multiplies by the inverse of a constant, which can miss the nearest decimal; twice the digits
+# hide it.
+_TWICE = {
+    dtypes.float16: float32,
+    dtypes.bfloat16: float32,
+    float32: dtypes.float64,
+    dtypes.float64: dtypes.float64,
+}
 
 
 def _rounded_decimal(v: Any, decimals: int) -> Any:
     if dtypes.is_complex(v.dtype):
-        return ops.complex(_rounded_decimal(ops.real(v), decimals), _rounded_decimal(ops.imag(v), decimals))
+        return ops.complex(
+            _rounded_decimal(ops.real(v), decimals), _rounded_decimal(ops.imag(v), decimals)
+        )
     unit = 10.0 ** builtins.abs(decimals)
     scaled = ops.mul(v, const(v, unit)) if decimals > 0 else ops.div(v, const(v, unit))
     whole = cast(_rounded(scaled), _TWICE[v.dtype])
-    back = ops.div(whole, const(whole, unit)) if decimals > 0 else ops.mul(whole, const(whole, unit))
+    back = (
+        ops.div(whole, const(whole, unit)) if decimals > 0 else ops.mul(whole, const(whole, unit))
+    )
     return ops.select(ops.is_finite(scaled), cast(back, v.dtype), v)
 
 
@@ -107,7 +126,7 @@ def _rounded_integer(v: Any, unit: int) -> Any:
     return ops.select(up, ops.add(low, u), low)
 
 
-# -- tests ---------------------------------------------------------------------------------------
+# -- tests -----------------------------------------------------------------------------------------
 
 
 def _test(name: str, on_float: Any, on_others: bool, doc: str, example: str) -> Any:
@@ -127,9 +146,19 @@ def _is_infinite(v: Any, sign: int) -> Any:
     return ops.eq(v, const(v, sign * math.inf))
 
 
-isnan = _test("isnan", lambda v: ops.ne(v, v), False, "Whether it is NaN.", "Array([False,  True, False], dtype=bool)")
+isnan = _test(
+    "isnan",
+    lambda v: ops.ne(v, v),
+    False,
+    "Whether it is NaN.",
+    "Array([False,  True, False], dtype=bool)",
+)
 isfinite = _test(
-    "isfinite", ops.is_finite, True, "Whether it is neither infinite nor NaN.", "Array([ True, False, False], dtype=bool)"
+    "isfinite",
+    ops.is_finite,
+    True,
+    "Whether it is neither infinite nor NaN.",
+    "Array([ True, False, False], dtype=bool)",
 )
 isinf = _test(
     "isinf",
@@ -139,10 +168,18 @@ isinf = _test(
     "Array([False, False,  True], dtype=bool)",
 )
 isposinf = _test(
-    "isposinf", lambda v: _is_infinite(v, 1), False, "Whether it is +inf.", "Array([False, False, False], dtype=bool)"
+    "isposinf",
+    lambda v: _is_infinite(v, 1),
+    False,
+    "Whether it is +inf.",
+    "Array([False, False, False], dtype=bool)",
 )
 isneginf = _test(
-    "isneginf", lambda v: _is_infinite(v, -1), False, "Whether it is -inf.", "Array([False, False,  True], dtype=bool)"
+    "isneginf",
+    lambda v: _is_infinite(v, -1),
+    False,
+    "Whether it is -inf.",
+    "Array([False, False,  True], dtype=bool)",
 )
 
 
@@ -246,11 +283,13 @@ def angle(z: Any, deg: bool = False) -> Any:
     return wrap(ops.mul(out, const(out, 180 / math.pi)) if deg else out, tag)
 
 
-# -- limits --------------------------------------------------------------------------------------
+# -- limits ----------------------------------------------------------------------------------------
 
 
 def _bound(x: Any, bound: Any) -> Any:
-    """A bound of `clip`; a Python integer beyond the array's integer dtype is moved to its limit."""
+    """A bound of `clip`; a Python integer beyond the array's integer dtype is moved to its
+    limit.
+    """
     dtype = dtype_of(x)
     if type(bound) is int and dtypes.is_integer(dtype):
         info = np.iinfo(dtype)
@@ -261,8 +300,8 @@ def _bound(x: Any, bound: Any) -> Any:
 def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
     """`a` limited to the range from `a_min` to `a_max` (or `min`, `max`); None is no limit.
 
-    Operands are broadcast together and promoted. NaN stays NaN; where the lower limit is above the upper
-    one, the upper one is the result.
+    Operands are broadcast together and promoted. NaN stays NaN; where the lower limit is above the
+    upper one, the upper one is the result.
 
     >>> bnp.clip(bnp.arange(5), 1, 3)
     Array([1, 1, 2, 3, 3], dtype=int32)
@@ -279,7 +318,9 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
     return wrap(op(x, b), tag)
 
 
-def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+def nan_to_num(
+    x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
+) -> Any:
     """NaN replaced by `nan`, infinities by the largest and lowest finite numbers or what is given.
 
     >>> bnp.nan_to_num(bnp.array([bnp.nan, bnp.inf]), posinf=9.0)
@@ -289,7 +330,9 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
     if not dtypes.is_inexact(v.dtype):
         return wrap(v, tag)
     if dtypes.is_complex(v.dtype):
-        parts = [nan_to_num(wrap(p), copy, nan, posinf, neginf)._v for p in (ops.real(v), ops.imag(v))]
+        parts = [
+            nan_to_num(wrap(p), copy, nan, posinf, neginf)._v for p in (ops.real(v), ops.imag(v))
+        ]
         return wrap(ops.complex(*parts), tag)
     info = dtypes.finfo(v.dtype)
     shape = tuple(v.shape)
@@ -301,16 +344,20 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
         number = enter(default if number is None else number, v.dtype)
         (wide, _), _ = numbers("nan_to_num", (number, wrap(v)))
         if tuple(wide.shape) != shape:
-            raise ValueError(f"nan_to_num: a replacement of shape {logical_shape(number)} does not fit into {shape}")
+            raise ValueError(
+                f"nan_to_num: a replacement of shape {logical_shape(number)} does not fit into "
+                f"{shape}"
+            )
         v = ops.select(where, wide, v)
     return wrap(v, tag)
 
 
-# -- closeness -----------------------------------------------------------------------------------
+# -- closeness -------------------------------------------------------------------------------------
 
 
 def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
-    """Whether |a - b| <= atol + rtol * |b|; infinities are close to themselves only, NaN to nothing by default.
+    """Whether |a - b| <= atol + rtol * |b|; infinities are close to themselves only, NaN to nothing
+    by default.
 
     Operands are broadcast together and promoted; the result is bool.
 
@@ -321,7 +368,9 @@ def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: boo
     if not dtypes.is_inexact(x.dtype):
         (x, y), _ = numbers("isclose", (a, b), inexact=True)
     gap, size = ops.abs(ops.sub(x, y)), ops.abs(y)
-    (_, r, t), _ = numbers("isclose", (wrap(size), enter(rtol, size.dtype), enter(atol, size.dtype)))
+    (_, r, t), _ = numbers(
+        "isclose", (wrap(size), enter(rtol, size.dtype), enter(atol, size.dtype))
+    )
     close = ops.le(gap, ops.add(t, ops.mul(r, size)))
     close = ops.and_(close, ops.and_(_finite(x), _finite(y)))
     close = ops.or_(close, ops.eq(x, y))
@@ -349,17 +398,22 @@ def allclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bo
 
 def _equal_nan(x: Any, y: Any) -> Any:
     same = ops.eq(x, y)
-    return ops.or_(same, ops.and_(ops.ne(x, x), ops.ne(y, y))) if dtypes.is_inexact(x.dtype) else same
+    return (
+        ops.or_(same, ops.and_(ops.ne(x, x), ops.ne(y, y))) if dtypes.is_inexact(x.dtype) else same
+    )
 
 
 def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
-    """Whether two arrays have the same shape and elements; a 0-d bool array. Random keys are taken too.
+    """Whether two arrays have the same shape and elements; a 0-d bool array. Random keys are taken
+    too.
 
     >>> bool(bnp.array_equal(bnp.arange(3), bnp.array([0, 1, 2])))
     True
     """
     one, other = enter(a1), enter(a2)
-    if logical_shape(one) != logical_shape(other) or (type(one._tag) is KeyTag) != (type(other._tag) is KeyTag):
+    if logical_shape(one) != logical_shape(other) or (type(one._tag) is KeyTag) != (
+        type(other._tag) is KeyTag
+    ):
         return wrap(np.asarray(False))
     (x, y), _ = promote(one, other)
     return _all(_equal_nan(x, y) if equal_nan else ops.eq(x, y))
@@ -379,7 +433,7 @@ def array_equiv(a1: Any, a2: Any) -> Any:
     return _all(ops.eq(x, y))
 
 
-# -- integers and the parts of floats ----------------------------------------------------------------
+# -- integers and the parts of floats --------------------------------------------------------------
 
 
 def _euclid(x: Any, y: Any) -> Any:
@@ -391,7 +445,9 @@ def _euclid(x: Any, y: Any) -> Any:
 
     def step(c, d):
         done = ops.eq(d, const(d, 0))
-        return ops.select(done, c, d), ops.select(done, d, ops.rem(c, ops.select(done, const(d, 1), d)))
+        return ops.select(done, c, d), ops.select(
+            done, d, ops.rem(c, ops.select(done, const(d, 1), d))
+        )
 
     def going(c, d):
         return [ops.reduce_or(ops.ne(d, const(d, 0)), axes=tuple(range(len(d.shape))))]
@@ -404,12 +460,14 @@ def _euclid(x: Any, y: Any) -> Any:
 def _magnitudes(name: str, x1: Any, x2: Any) -> tuple[Any, Any, Any]:
     (x, y), tag = numbers(name, (x1, x2))
     if not is_int(x):
-        raise TypeError(f"{name}: it takes integers, got {x.dtype.name}.\nWrite instead: x.astype(int).")
+        raise TypeError(
+            f"{name}: it takes integers, got {x.dtype.name}.\nWrite instead: x.astype(int)."
+        )
     return ops.abs(x), ops.abs(y), tag
 
 
 def gcd(x1: Any, x2: Any, /) -> Any:
-    """Greatest common divisor of integers, not negative; gcd(0, 0) is 0.
+    """Greatest common divisor of integers, not negative; that of 0 and 0 is 0.
 
     >>> bnp.gcd(bnp.array([12, 7, 0]), 18)
     Array([ 6,  1, 18], dtype=int32)
@@ -447,7 +505,9 @@ def _power_of_two(exponent: Any, dtype: np.dtype) -> Any:
 
 
 def _times_power_of_two(v: Any, n: Any) -> Any:
-    """`v * 2**n` for integers `n` of the width of `v`, in three exact factors so that no step overflows early."""
+    """`v * 2**n` for integers `n` of the width of `v`, in three exact factors so that no step
+    overflows early.
+    """
     bits, bias = _LAYOUT[v.dtype]
     reach = 2 * (bias + bits)
     n = ops.min(ops.max(n, const(n, -reach)), const(n, reach))
@@ -463,13 +523,15 @@ def _computed_wide(v: Any) -> Any:
 
 
 def ldexp(x1: Any, x2: Any, /) -> Any:
-    """x1 * 2**x2 for integers `x2`.
+    """Each `x1` times 2 to the power `x2`, an integer.
 
     >>> bnp.ldexp(bnp.array([0.5, 3.0]), bnp.array([4, -1]))
     Array([8. , 1.5], dtype=float32)
     """
     if not dtypes.is_integer(dtype_of(x2)):
-        raise TypeError(f"ldexp: x2 must be integers, got {dtype_of(x2).name}.\nWrite instead: x1 * 2.0**x2.")
+        raise TypeError(
+            f"ldexp: x2 must be integers, got {dtype_of(x2).name}.\nWrite instead: x1 * 2.0**x2."
+        )
     (v,), _ = numbers("ldexp", (x1,), inexact=True)
     n = enter(x2)._v
     (shaped, _), _ = numbers("ldexp", (wrap(v), wrap(ops.full_like(n, 0, v.dtype))))
@@ -480,7 +542,8 @@ def ldexp(x1: Any, x2: Any, /) -> Any:
 
 
 def frexp(x: Any, /) -> tuple[Any, Any]:
-    """Mantissa in [0.5, 1) and int32 exponent: `x == mantissa * 2**exponent`; 0, infinities and NaN have exponent 0.
+    """Mantissa in [0.5, 1) and int32 exponent: `x == mantissa * 2**exponent`; 0, infinities and NaN
+    have exponent 0.
 
     >>> bnp.frexp(bnp.array([8.0, -0.75]))
     (Array([ 0.5 , -0.75], dtype=float32), Array([4, 0], dtype=int32))
@@ -489,17 +552,25 @@ def frexp(x: Any, /) -> tuple[Any, Any]:
     wide = _computed_wide(v)
     bits, bias = _LAYOUT[wide.dtype]
     whole = _integer_like(wide)
-    tiny = ops.lt(ops.abs(wide), const(wide, 2.0 ** (1 - bias)))  # subnormal: scaled into the normal range first
+    tiny = ops.lt(
+        ops.abs(wide), const(wide, 2.0 ** (1 - bias))
+    )  # subnormal: scaled into the normal range first
     normal = ops.select(tiny, ops.mul(wide, const(wide, 2.0**bits)), wide)
     pattern = ops.bitcast(normal, dtype=whole)
-    field = ops.and_(ops.shift_right_arithmetic(pattern, const(pattern, bits)), const(pattern, 2 * bias + 1))
-    exponent = ops.sub(field, ops.select(tiny, const(field, bias - 1 + bits), const(field, bias - 1)))
+    field = ops.and_(
+        ops.shift_right_arithmetic(pattern, const(pattern, bits)), const(pattern, 2 * bias + 1)
+    )
+    exponent = ops.sub(
+        field, ops.select(tiny, const(field, bias - 1 + bits), const(field, bias - 1))
+    )
     plain = ops.and_(ops.is_finite(wide), ops.ne(wide, const(wide, 0)))
     exponent = ops.select(plain, exponent, const(exponent, 0))
     mantissa = _times_power_of_two(wide, ops.neg(exponent))
     if mantissa.dtype != v.dtype:
         mantissa = ops.convert(mantissa, dtype=v.dtype)
-    return wrap(mantissa, tag), wrap(ops.convert(exponent, dtype=int32) if whole != int32 else exponent)
+    return wrap(mantissa, tag), wrap(
+        ops.convert(exponent, dtype=int32) if whole != int32 else exponent
+    )
 
 
 def spacing(x: Any, /) -> Any:

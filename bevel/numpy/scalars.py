@@ -1,6 +1,7 @@
 """Dtypes as users write them: `bnp.float32` names a dtype, equals it, and makes arrays of it.
 
-Also the questions one asks about dtypes (`issubdtype`, `promote_types`, `can_cast`, ...) and the constants.
+Also the questions one asks about dtypes (`issubdtype`, `promote_types`, `can_cast`, ...) and the
+constants.
 """
 
 from __future__ import annotations
@@ -41,10 +42,13 @@ class ScalarType:
         self.dtype = dtypes.as_dtype(name)
 
     def __call__(self, x: Any = 0) -> Any:
+        """An array of this dtype."""
         return convert.enter(x, self.dtype)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or self.dtype == (other.dtype if isinstance(other, ScalarType) else other)
+        return self is other or self.dtype == (
+            other.dtype if isinstance(other, ScalarType) else other
+        )
 
     def __hash__(self) -> int:
         return hash(self.dtype)
@@ -64,8 +68,15 @@ bfloat16 = ScalarType("bfloat16")
 complex64, complex128 = ScalarType("complex64"), ScalarType("complex128")
 int_, uint, float_, complex_ = int32, uint32, float32, complex64
 single, double, csingle, cdouble = float32, float64, complex64, complex128
-float8_e3m4, float8_e4m3, float8_e4m3b11fnuz, float8_e4m3fn, float8_e4m3fnuz, float8_e5m2, float8_e5m2fnuz, (
-    float8_e8m0fnu
+(
+    float8_e3m4,
+    float8_e4m3,
+    float8_e4m3b11fnuz,
+    float8_e4m3fn,
+    float8_e4m3fnuz,
+    float8_e5m2,
+    float8_e5m2fnuz,
+    (float8_e8m0fnu),
 ) = (ScalarType(name) for name in dtypes.FLOAT8_NAMES)
 
 generic, number, integer, inexact = np.generic, np.number, np.integer, np.inexact
@@ -90,6 +101,7 @@ class KeyDtype:
 
     @property
     def name(self) -> str:
+        """What it prints as."""
         return f"key<{self.impl}>"
 
     def __eq__(self, other: object) -> bool:
@@ -121,7 +133,8 @@ _ABSTRACT = {
 def issubdtype(arg1: Any, arg2: Any) -> bool:
     """Whether a dtype belongs to a family (`bnp.floating`, `bnp.integer`, ...) or is a given dtype.
 
-    `arg1` and `arg2`: dtypes, their names, or families; bfloat16 and the float8 types are `floating`.
+    `arg1` and `arg2`: dtypes, their names, or families; bfloat16 and the float8 types are
+    `floating`.
 
     >>> issubdtype("bfloat16", floating), issubdtype("int8", unsignedinteger)
     (True, False)
@@ -153,7 +166,8 @@ _KINDS = {
 
 
 def isdtype(dtype: Any, kind: Any) -> bool:
-    """Whether a dtype is of a kind: a dtype, one of the array API's names of kinds, or a tuple of these.
+    """Whether a dtype is of a kind: a dtype, one of the array API's names of kinds, or a tuple of
+    these.
 
     Raises:
         ValueError: an unknown kind.
@@ -168,7 +182,9 @@ def isdtype(dtype: Any, kind: Any) -> bool:
     try:
         return dtypes.as_dtype(dtype) == dtypes.as_dtype(kind)
     except TypeError:
-        raise ValueError(f"isdtype: unknown kind {kind!r}: use a dtype, or one of {', '.join(_KINDS)}") from None
+        raise ValueError(
+            f"isdtype: unknown kind {kind!r}: use a dtype, or one of {', '.join(_KINDS)}"
+        ) from None
 
 
 def result_type(*args: Any) -> np.dtype:
@@ -222,12 +238,16 @@ def can_cast(from_: Any, to: Any, casting: str = "safe") -> bool:
     (True, False, True)
     """
     if type(from_) in convert.SCALARS:
-        raise TypeError(f"can_cast: {from_!r} is a number, not a dtype; write can_cast(bnp.result_type({from_!r}), ...)")
+        raise TypeError(
+            f"can_cast: {from_!r} is a number, not a dtype; write "
+            f"can_cast(bnp.result_type({from_!r}), ...)"
+        )
     return np.can_cast(dtypes.as_dtype(from_), dtypes.as_dtype(to), casting)
 
 
 def finfo(dtype: Any) -> Any:
-    """Limits of a floating dtype (`eps`, `max`, `tiny`, ...), as `numpy.finfo`; the extension types too.
+    """Limits of a floating dtype (`eps`, `max`, `tiny`, ...), as `numpy.finfo`; the extension types
+    too.
 
     `dtype`: a floating or complex dtype, or an array of one.
 

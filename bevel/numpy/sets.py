@@ -17,7 +17,7 @@ from bevel.core import dtypes
 from bevel.core.dtypes import bool_, int32
 from bevel.core.handle import wrap
 from bevel.numpy.arguments import axis_of, cast, number
-from bevel.numpy.convert import promote
+from bevel.numpy.convert import enter, promote
 from bevel.numpy.manipulation import moveaxis
 from bevel.numpy.selection import nonzero, take_value, where
 from bevel.numpy.sorting import searchsorted, sort
@@ -61,8 +61,7 @@ def _sorted_rows(rows: Any, equal_nan: bool) -> tuple[Any, Any, Any]:
     )
     differs = ops.full((n - 1,), False, bool_)
     for c in columns:
-        before = ops.slice(c, start=(0,), limit=(n - 1,), strides=None)
-        after = ops.slice(c, start=(1,), limit=(n,), strides=None)
+        before, after = _part(c, 0, n - 1), _part(c, 1, n)
         apart = ops.ne(before, after)
         if equal_nan and dtypes.is_inexact(np.dtype(c.dtype)):
             both = ops.and_(ops.ne(before, before), ops.ne(after, after))
@@ -100,8 +99,8 @@ def unique(
 ) -> Any:
     """The distinct elements of an array in order, or its distinct slices along an axis.
 
-    On request also, as int32: the index of the first occurrence of each, the indices that rebuild
-    the array, how often each occurs.
+    `sorted` is NumPy's hint; the result always is. On request also, as int32: the index of the
+    first occurrence of each, the indices that rebuild the array, how often each occurs.
 
     >>> bnp.unique(bnp.array([3, 1, 3]), return_counts=True)
     (Array([1, 3], dtype=int32), Array([1, 2], dtype=int32))
@@ -113,10 +112,13 @@ def unique(
     whole = tuple(number("unique", ar).shape) if axis is None else (n,)
     if n == 0:
         wanted = return_index, return_inverse, return_counts
-        return _unique_of_nothing(rows, rest, place, wanted, size, whole)
+        return _unique_of_nothing(rows, rest, place, wanted, size, whole, fill_value)
     ordered, order, new = _sorted_rows(rows, equal_nan)
-    (first,) = nonzero(wrap(new), size=size, fill_value=n)
-    first = first._v
+    # Where each distinct row begins, and after the last one where it ends.
+    bounds = nonzero(wrap(new), size=None if size is None else size + 1, fill_value=n)[0]._v
+    if size is None:
+        bounds = ops.concatenate(bounds, ops.full((1,), n, int32), axis=0)
+    first, ends = (_part(bounds, i, bounds.shape[0] - 1 + i) for i in (0, 1))
     values = _filled_rows(ordered, first, fill_value)
     values = moveaxis(wrap(ops.reshape(values, shape=(first.shape[0], *rest))), 0, place)
     out = [values]
@@ -128,13 +130,12 @@ def unique(
     if return_inverse:
         out.append(wrap(_inverse(order, new, whole)))
     if return_counts:
-        ends = ops.concatenate(
-            ops.slice(first, start=(1,), limit=tuple(first.shape), strides=None),
-            ops.full((1,), n, int32),
-            axis=0,
-        )
-        out.append(wrap(ops.sub(ends, first)) if first.shape[0] else wrap(first))
+        out.append(wrap(ops.sub(ends, first)))
     return tuple(out) if len(out) > 1 else out[0]
+
+
+def _part(x: Any, start: int, limit: int) -> Any:
+    return ops.slice(x, start=(start,), limit=(limit,), strides=None)
 
 
 def _filled_rows(ordered: Any, places: Any, fill_value: Any) -> Any:
@@ -178,9 +179,13 @@ def _unique_of_nothing(
     wanted: tuple,
     size: int | None,
     whole: tuple[int, ...],
+    fill_value: Any,
 ) -> Any:
     count = size or 0
-    values = ops.full((count, *rest), 0, np.dtype(rows.dtype))
+    fill = wrap(np.zeros((), rows.dtype)) if fill_value is None else enter(fill_value)
+    values = ops.broadcast_in_dim(
+        cast(fill._v, np.dtype(rows.dtype)), shape=(count, *rest), dims=()
+    )
     out = [moveaxis(wrap(values), 0, axis)]
     shapes = ((count,), whole, (count,))
     out += [wrap(np.zeros(s, int32)) for want, s in zip(wanted, shapes, strict=True) if want]

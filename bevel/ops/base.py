@@ -73,7 +73,7 @@ def _broadcast_transpose(ct, x, *, shape, dims):
     return reshape(summed, shape=x.shape) if widened else summed
 
 
-broadcast_in_dim = Op(
+broadcast_in_dim: Op = Op(
     "broadcast_in_dim",
     abstract=_broadcast_abstract,
     reference=_broadcast_reference,
@@ -133,7 +133,7 @@ def _reshape_abstract(x, *, shape):
     return Aval(tuple(shape), x.dtype)
 
 
-reshape = Op(
+reshape: Op = Op(
     "reshape",
     abstract=_reshape_abstract,
     reference=lambda x, *, shape: x.reshape(shape),
@@ -165,7 +165,7 @@ def inverse_permutation(permutation: Sequence[int]) -> tuple[int, ...]:
     return tuple(out)
 
 
-transpose = Op(
+transpose: Op = Op(
     "transpose",
     abstract=_transpose_abstract,
     reference=lambda x, *, permutation: x.transpose(permutation),

@@ -1,8 +1,9 @@
 """Random bits: the Threefry-2x32 hash, what keys are made with, and XLA's own generator.
 
 Threefry with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") hashes a
-64-bit counter under a 64-bit key. Element i of a draw is the hash of its row-major index, so the bits do
-not depend on how the draw is laid out over devices: this is the scheme JAX calls partitionable.
+64-bit counter under a 64-bit key. Element i of a draw is the hash of its row-major index, so the
+bits do not depend on how the draw is laid out over devices: this is the scheme JAX calls
+partitionable.
 
 A key is a `uint32` array whose last axis has size 2; leading axes are a batch of keys.
 """
@@ -64,7 +65,7 @@ def _hash_packed(
 
 
 def _hash_block(keys: tuple, x: np.ndarray, y: np.ndarray, spare: np.ndarray) -> None:
-    """Hash the counters `(x, y)` in place; `keys` are the three key words, of their shape or scalars."""
+    """Hash the counters `(x, y)` in place; `keys`, the three key words, may be scalars."""
     add, or_, xor, left, right = (
         np.add,
         np.bitwise_or,
@@ -90,7 +91,7 @@ def _hash_block(keys: tuple, x: np.ndarray, y: np.ndarray, spare: np.ndarray) ->
 def _hash(
     k1: np.ndarray, k2: np.ndarray, x1: np.ndarray, x2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hash counters under one key (0-d `k1`, `k2`) or under a key each, a cache-sized block at a time."""
+    """Hash counters under one key (0-d `k1`, `k2`) or a key each, a cache-sized block at a time."""
     if x1.size <= _PACKED_SIZE:
         return _hash_packed(k1, k2, x1, x2)
     shape = x1.shape
@@ -105,7 +106,7 @@ def _hash(
 
 
 def _lower_hash(b, k1, k2, x, y):
-    """Write the hash; all operands have one shape. Unrolled: it compiles and runs faster than XLA's loop."""
+    """Write the hash of operands of one shape. Unrolled: a loop compiles and runs slower."""
     aval = x.aval
 
     def word(value: int):
@@ -216,7 +217,7 @@ def _hash_indices(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, 
 
 
 def _lower_hash_indices(b, key, shape: tuple[int, ...]):
-    """Write `_hash_indices` as a body: iotas, so that each device of a sharded draw makes its own part."""
+    """Write `_hash_indices` with iotas, so that each device of a sharded draw makes its part."""
     batch = key.aval.shape[:-1]
     full = Aval((*batch, *shape), _UINT32)
     wide = full if math.prod(shape) <= 1 << 32 else full.replace(dtype=_UINT64)
@@ -240,8 +241,8 @@ def _lower_hash_indices(b, key, shape: tuple[int, ...]):
 def _as_function(kind: str, body):
     """Lower as a private function per type, called but never inlined.
 
-    XLA would otherwise repeat the whole hash in every consumer of its result: the mask of a dropout layer is
-    read forward and backward.
+    XLA would otherwise repeat the whole hash in every consumer of its result: the mask of a dropout
+    layer is read forward and backward.
     """
 
     def lower(b, *operands, **params):
@@ -278,7 +279,7 @@ def _bits_body(b, key, *, out, shape, width):
     return b.convert(b.xor(high, low), WIDTHS[width])
 
 
-random_bits = Op(
+random_bits: Op = Op(
     "random_bits",
     abstract=_bits_abstract,
     reference=_bits_reference,
@@ -290,7 +291,7 @@ random_bits = Op(
 
 
 def _uniform_parts(dtype: np.dtype) -> tuple[int, int, np.dtype, int]:
-    """Random bits per number, bits of the mantissa, the unsigned dtype of its width, the bits of 1.0."""
+    """Random bits per number, bits of the mantissa, unsigned dtype of its width, bits of 1.0."""
     mantissa = dtypes.finfo(dtype).nmant
     width = 8 * dtype.itemsize
     unsigned = WIDTHS[width]
@@ -327,7 +328,7 @@ def _uniform_body(b, key, *, out, shape, dtype, low=0.0, high=1.0):
     return b.maximum(scaled, b.full(low, out))
 
 
-random_uniform = Op(
+random_uniform: Op = Op(
     "random_uniform",
     abstract=_uniform_abstract,
     reference=_uniform_reference,
@@ -348,7 +349,7 @@ def _pair_up(b, x, y):
     return b.concatenate([b.reshape(x, shape), b.reshape(y, shape)], len(shape) - 1)
 
 
-split_key = Op(
+split_key: Op = Op(
     "split_key",
     abstract=lambda key, *, shape: Aval((*_check_key("split_key", key), *shape, 2), _UINT32),
     reference=_split_reference,
@@ -365,7 +366,8 @@ def _fold_in_abstract(key: Aval, data: Aval) -> Aval:
     batch = _check_key("fold_in_key", key)
     if data.dtype != _UINT32 or data.shape != batch:
         raise TypeError(
-            f"fold_in_key: data must be one uint32 per key, that is {Aval(batch, _UINT32)}, got {data}"
+            f"fold_in_key: data must be one uint32 per key, that is {Aval(batch, _UINT32)}, got "
+            f"{data}"
         )
     return key
 
@@ -438,7 +440,8 @@ def _generator_words(
 def _generator_abstract(state: Aval, *, shape, dtype, algorithm="default"):
     if algorithm not in _ALGORITHMS:
         raise ValueError(
-            f"rng_bit_generator: algorithm must be one of {', '.join(_ALGORITHMS)}, got {algorithm!r}"
+            f"rng_bit_generator: algorithm must be one of {', '.join(_ALGORITHMS)}, got "
+            f"{algorithm!r}"
         )
     if (state.dtype, state.shape[-1:]) not in ((_UINT32, (4,)), (_UINT64, (2,))):
         raise TypeError(f"rng_bit_generator: the state must be uint32[4] or uint64[2], got {state}")
@@ -494,7 +497,7 @@ def _generator_lower(b, state, *, shape, dtype, algorithm="default"):
     )
 
 
-rng_bit_generator = Op(
+rng_bit_generator: Op = Op(
     "rng_bit_generator",
     multiple=True,
     abstract=_generator_abstract,

@@ -52,7 +52,7 @@ def _psum_rule(axis, xs, batched, *, axis_name):
     return mul(x, full_like(x, int(axis))), False
 
 
-psum = _collective("psum", _psum_rule, transpose=lambda ct, x, *, axis_name: psum(ct, axis_name=axis_name))
+psum: Op = _collective("psum", _psum_rule, transpose=lambda ct, x, *, axis_name: psum(ct, axis_name=axis_name))
 
 
 def _extremum(reduce_op: Op) -> Callable:
@@ -99,7 +99,7 @@ def _scatter_rule(axis, xs, batched, *, axis_name, axis_size):
     return (reduce_sum(x, axes=(0,)) if batched[0] else mul(x, full_like(x, int(axis)))), True
 
 
-psum_scatter = Op(
+psum_scatter: Op = Op(
     "psum_scatter",
     abstract=lambda x, *, axis_name, axis_size: Aval(x.shape[1:], x.dtype),
     reference=_unbound,
@@ -137,7 +137,7 @@ def _permute_rule(axis, xs, batched, *, axis_name, perm):
     return concatenate(*parts, axis=0), True
 
 
-ppermute = _collective(
+ppermute: Op = _collective(
     "ppermute",
     _permute_rule,
     transpose=lambda ct, x, *, axis_name, perm: ppermute(
@@ -155,7 +155,7 @@ def _exchange_batch(size, xs, batched, **params):
     return _swap(all_to_all(_swap(xs[0]), **params)), True
 
 
-all_to_all = Op(
+all_to_all: Op = Op(
     "all_to_all",
     abstract=lambda x, *, axis_name, axis_size: x,
     reference=_unbound,

@@ -33,21 +33,18 @@ PRECISIONS = {
 
 def check_precision(name: str, precision) -> None:
     """`precision` is None, a name of `PRECISIONS` or a pair of them (one for each operand)."""
-    for p in precision if isinstance(precision, tuple) else (precision,):
-        if p not in PRECISIONS:
-            raise ValueError(
-                f"{name}: precision {p!r} is not known; it is one of {', '.join(str(k) for k in PRECISIONS)}"
-            )
+    pair = precision if isinstance(precision, tuple) else (precision, precision)
+    if len(pair) != 2 or any(p not in PRECISIONS for p in pair):
+        raise ValueError(
+            f"{name}: precision {precision!r} is not known; it is one of "
+            f"{', '.join(str(k) for k in PRECISIONS)}, or a pair of them, one for each operand"
+        )
 
 
 def xla_precision(precision):
     """The spelling that StableHLO has for a precision."""
     if isinstance(precision, tuple):
-        return (
-            None
-            if precision == (None, None)
-            else tuple([PRECISIONS[p] or "DEFAULT" for p in precision])
-        )
+        return tuple([PRECISIONS[p] or "DEFAULT" for p in precision])
     return PRECISIONS[precision]
 
 
@@ -70,7 +67,8 @@ def _abstract(x, y, *, contract: Pair, batch: Pair = ((), ()), precision=None, p
         used = (*contract[side], *batch[side])
         if len(set(used)) != len(used):
             raise ValueError(
-                f"dot_general: an axis of {a} is named twice in contract={contract[side]} and batch={batch[side]}"
+                f"dot_general: an axis of {a} is named twice in contract={contract[side]} and "
+                f"batch={batch[side]}"
             )
     shape = [x.shape[i] for i in batch[0]]
     shape += [x.shape[i] for i in _free(x.ndim, contract[0], batch[0])]
@@ -81,7 +79,8 @@ def _abstract(x, y, *, contract: Pair, batch: Pair = ((), ()), precision=None, p
 def _check_pairs(x, y, axes: Pair, what: str) -> None:
     if len(axes[0]) != len(axes[1]):
         raise ValueError(
-            f"dot_general: {what} {len(axes[0])} axes of {x} with {len(axes[1])} of {y}; the counts differ"
+            f"dot_general: {what} {len(axes[0])} axes of {x} with {len(axes[1])} of {y}; the "
+            "counts differ"
         )
     for i, j in zip(*axes, strict=True):
         for a, axis in ((x, i), (y, j)):
@@ -97,6 +96,7 @@ def _check_pairs(x, y, axes: Pair, what: str) -> None:
 
 
 def result_dtype(name: str, dtype: np.dtype, preferred) -> np.dtype:
+    """Dtype of a contraction: the operands', or the preferred one if they can give it."""
     if preferred is None:
         return dtype
     preferred = np.dtype(preferred)
@@ -118,7 +118,7 @@ def result_dtype(name: str, dtype: np.dtype, preferred) -> np.dtype:
 
 @functools.lru_cache(maxsize=4096)
 def _plan(x_shape: Axes, y_shape: Axes, contract: Pair, batch: Pair):
-    """Permutations and shapes that turn the contraction into one (stacked) matrix product, and its shape."""
+    """Permutations and shapes that turn a contraction into one (stacked) matrix product."""
     nx, ny = len(x_shape), len(y_shape)
     fx, fy = _free(nx, contract[0], batch[0]), _free(ny, contract[1], batch[1])
     px, py = (*batch[0], *fx, *contract[0]), (*batch[1], *contract[1], *fy)
@@ -146,7 +146,7 @@ def compute_dtype(dtype: np.dtype, out: np.dtype) -> np.dtype:
 
 
 _WIDE = 1 << 15
-"""Integer products with more terms than this go through float64 BLAS where it is exact (30 times faster)."""
+"""Integer products with more terms go through float64 BLAS where it is exact: 30 times faster."""
 
 
 def _integer_matmul(x, y):
@@ -184,7 +184,7 @@ def _reference(x, y, *, contract: Pair, batch: Pair = ((), ()), precision=None, 
 
 
 def _cotangent(ct, other, aval, side: int, contract: Pair, batch: Pair, precision):
-    """Cotangent of operand `side`: contract the result's cotangent with the other operand's free axes."""
+    """Cotangent of operand `side`: the result's, contracted with the other's free axes."""
     mine, theirs = contract[side], contract[1 - side]
     nb = len(batch[0])
     kept = _free(aval.ndim, mine, batch[side])

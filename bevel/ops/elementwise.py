@@ -67,7 +67,7 @@ add = binary(
     (lambda ctx, t, x, y: t, lambda ctx, t, x, y: t),
     transpose=lambda ct, x, y: (_if_undefined(x, ct), _if_undefined(y, ct)),
 )
-neg = unary("neg", np.negative, "negate", linear, NUMBER, transpose=lambda ct, x: neg(ct))
+neg: Op = unary("neg", np.negative, "negate", linear, NUMBER, transpose=lambda ct, x: neg(ct))
 sub = binary(
     "sub",
     np.subtract,
@@ -76,7 +76,7 @@ sub = binary(
     transpose=lambda ct, x, y: (_if_undefined(x, ct), neg(ct) if is_undefined(y) else None),
 )
 mul = binary("mul", np.multiply, "multiply", multilinear, transpose=_mul_transpose)
-div = binary(
+div: Op = binary(
     "div",
     _div_reference,
     "divide",
@@ -225,7 +225,7 @@ imag = unary(
     out=dtypes.real_dtype,
     transpose=lambda ct, x: complex(zeros_like(ct), neg(ct)),
 )
-conj = unary(
+conj: Op = unary(
     "conj",
     np.conjugate,
     lambda b, x: b.complex(b.real(x), b.negate(b.imag(x))),
@@ -241,7 +241,7 @@ def _complex_reference(x, y):
     return out
 
 
-complex = binary(
+complex: Op = binary(
     "complex",
     _complex_reference,
     "complex",
@@ -375,7 +375,7 @@ def _integer_pow_jvp(ctx, t, x, *, y):
     return mul(t, mul(full_like(x, y), integer_pow(x, y=y - 1)))
 
 
-integer_pow = Op(
+integer_pow: Op = Op(
     "integer_pow",
     abstract=_integer_pow_abstract,
     reference=_integer_pow_reference,
@@ -397,13 +397,13 @@ def _one_plus_square(x):
 
 
 sin = unary("sin", np.sin, "sine", lambda ctx, t, x: mul(t, cos(x)))
-cos = unary("cos", np.cos, "cosine", lambda ctx, t, x: neg(mul(t, sin(x))))
+cos: Op = unary("cos", np.cos, "cosine", lambda ctx, t, x: neg(mul(t, sin(x))))
 tan = unary("tan", np.tan, "tan", lambda ctx, t, x: mul(t, _one_plus_square(ctx.out)))
 asin = unary("asin", np.arcsin, "asin", lambda ctx, t, x: mul(t, rsqrt(_one_minus_square(x))))
 acos = unary("acos", np.arccos, "acos", lambda ctx, t, x: neg(mul(t, rsqrt(_one_minus_square(x)))))
 atan = unary("atan", np.arctan, "atan", lambda ctx, t, x: div(t, _one_plus_square(x)))
 sinh = unary("sinh", np.sinh, "sinh", lambda ctx, t, x: mul(t, cosh(x)))
-cosh = unary("cosh", np.cosh, "cosh", lambda ctx, t, x: mul(t, sinh(x)))
+cosh: Op = unary("cosh", np.cosh, "cosh", lambda ctx, t, x: mul(t, sinh(x)))
 tanh = unary("tanh", np.tanh, "tanh", lambda ctx, t, x: mul(t, _one_minus_square(ctx.out)))
 asinh = unary("asinh", np.arcsinh, "asinh", lambda ctx, t, x: mul(t, rsqrt(_one_plus_square(x))))
 acosh = unary(

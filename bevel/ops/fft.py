@@ -1,7 +1,7 @@
 """Fourier transforms over the last axes.
 
-`lengths` are the sizes of the transformed axes on the *real* side: of the operand for fft, ifft and rfft, of
-the result for irfft. Forward transforms are not scaled, inverse ones by 1/n.
+`lengths` are the sizes of the transformed axes on the *real* side: of the operand for fft, ifft and
+rfft, of the result for irfft. Forward transforms are not scaled, inverse ones by 1/n.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def _abstract(x: Aval, *, kind, lengths) -> Aval:
     n = len(lengths)
     if not 1 <= n <= 3 or n > x.ndim:
         raise ValueError(
-            f"fft: one to three of the operand's axes can be transformed, got lengths {lengths} for shape {x.shape}"
+            f"fft: one to three of the operand's axes can be transformed, got lengths {lengths} "
+            f"for shape {x.shape}"
         )
     wanted = (dtypes.float32, dtypes.float64) if kind == "rfft" else dtypes.COMPLEX
     if x.dtype not in wanted:
@@ -38,7 +39,8 @@ def _abstract(x: Aval, *, kind, lengths) -> Aval:
     last = lengths[-1] // 2 + 1 if kind == "irfft" else lengths[-1]
     if x.shape[-n:] != (*lengths[:-1], last):
         raise ValueError(
-            f"fft: {kind} with lengths {lengths} takes last axes {(*lengths[:-1], last)}, got shape {x.shape}; "
+            f"fft: {kind} with lengths {lengths} takes last axes {(*lengths[:-1], last)}, got "
+            f"shape {x.shape}; "
             "pad or slice the operand first"
         )
     if min(lengths) < 1:
@@ -59,7 +61,7 @@ def _reference(x, *, kind, lengths):
 
 
 def _weigh(x, n: int, doubled: float, single: float):
-    """Multiply the columns of a half spectrum of `n` that stand for two columns, and those that stand alone."""
+    """Multiply the columns of a half spectrum of `n` that stand for two, and those that do not."""
     columns = x.shape[-1]
     last = 1 - n % 2 if columns > 1 else 0
     parts = [(1, single), (columns - 1 - last, doubled), (last, single)]
@@ -92,7 +94,7 @@ def _transpose(ct, x, *, kind, lengths):
     return fft(ct, kind=kind, lengths=lengths)
 
 
-fft = Op(
+fft: Op = Op(
     "fft",
     abstract=_abstract,
     reference=_reference,

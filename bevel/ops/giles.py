@@ -1,7 +1,7 @@
 """The inverse error function in single precision, which every eager normal draw needs.
 
-Giles 2012, "Approximating the erfinv function", as XLA computes it: a polynomial in the middle and one in the
-tails. In NumPy it is quicker than SciPy's function, and needs no import.
+Giles 2012, "Approximating the erfinv function", as XLA computes it: a polynomial in the middle and
+one in the tails. In NumPy it is quicker than SciPy's function, and needs no import.
 """
 
 from __future__ import annotations

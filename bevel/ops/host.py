@@ -1,7 +1,8 @@
 """Calls into Python at run time, and the optimization barrier.
 
-`callback` calls a pure function: it may run any number of times, or not at all. `effect_callback` runs exactly
-once where the program runs. Both pass NumPy arrays to `fn(*arrays) -> tuple of arrays`.
+`callback` calls a pure function: it may run any number of times, or not at all. `effect_callback`
+runs exactly once where the program runs. Both pass NumPy arrays to `fn(*arrays) -> tuple of
+arrays`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def _checked(
     outs = tuple(outs) if isinstance(outs, (tuple, list)) else (outs,)
     if len(outs) != len(out_avals):
         raise TypeError(
-            f"callback {_name(fn)} returned {len(outs)} arrays, but {len(out_avals)} were announced: "
+            f"callback {_name(fn)} returned {len(outs)} arrays, but {len(out_avals)} were "
+            "announced: "
             "make the announced results (result_shape_dtypes) match what it returns"
         )
     arrays = []
@@ -40,13 +42,15 @@ def _checked(
         array = np.asarray(out)
         if array.shape != aval.shape:
             raise ValueError(
-                f"callback {_name(fn)} returned shape {array.shape} as result {i}, but {aval} was announced: "
+                f"callback {_name(fn)} returned shape {array.shape} as result {i}, but {aval} was "
+                "announced: "
                 "make the announced results (result_shape_dtypes) match what it returns"
             )
         if array.dtype != aval.dtype:
             if not np.can_cast(array.dtype, aval.dtype, "same_kind"):
                 raise TypeError(
-                    f"callback {_name(fn)} returned {array.dtype} as result {i}, but {aval} was announced: "
+                    f"callback {_name(fn)} returned {array.dtype} as result {i}, but {aval} was "
+                    "announced: "
                     f"return x.astype({aval.dtype.name!r}), or announce {array.dtype}"
                 )
             array = array.astype(aval.dtype)
@@ -75,6 +79,7 @@ class Rows:
     out_avals: tuple[Aval, ...]
 
     def __call__(self, *args: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Call `fn` row by row."""
         stacked = [np.empty((self.size, *a.shape), a.dtype) for a in self.out_avals]
         for i in range(self.size):
             row = tuple([a[i, ...] if b else a for a, b in zip(args, self.batched, strict=True)])
@@ -86,7 +91,8 @@ class Rows:
 def _abstract(*xs: Aval, fn, out_avals, vectorized=None, ordered=False):
     if vectorized is not None and vectorized not in VECTORIZED:
         raise ValueError(
-            f"callback: vectorized must be None or one of {', '.join(VECTORIZED)}, got {vectorized!r}"
+            f"callback: vectorized must be None or one of {', '.join(VECTORIZED)}, got "
+            f"{vectorized!r}"
         )
     return out_avals
 
@@ -115,9 +121,11 @@ def _batch(record: Callable[[], Op]):
         params = dict(out_avals=whole, vectorized=vectorized, ordered=ordered)
         if vectorized is None:
             raise UnsupportedError(
-                f"callback {_name(fn)} is called under vmap, and how it handles a batch was not said.\n"
-                "Write instead: vmap_method='sequential' (one call per row), 'expand_dims' (one call; unbatched "
-                "arguments get a leading axis of size 1) or 'broadcast_all' (one call; all arguments are batched)."
+                f"callback {_name(fn)} is called under vmap, and how it handles a batch was not "
+                "said.\n"
+                "Write instead: vmap_method='sequential' (one call per row), 'expand_dims' (one "
+                "call; unbatched arguments get a leading axis of size 1) or 'broadcast_all' (one "
+                "call; all arguments are batched)."
             )
         if vectorized == "sequential":
             fn = Rows(fn, size, batched, out_avals)
@@ -134,17 +142,19 @@ def _effect_jvp(ctx, primals, tangents, *, fn, out_avals, **params):
     if out_avals:
         raise UnsupportedError(
             f"callback {_name(fn)} has an effect and returns values, so it has no derivative.\n"
-            "Write instead: stop_gradient on its arguments, or wrap the call in custom_jvp or custom_vjp."
+            "Write instead: stop_gradient on its arguments, or wrap the call in custom_jvp or "
+            "custom_vjp."
         )
     return effect_callback(*primals, fn=fn, out_avals=out_avals, **params), ()
 
 
 _NO_DERIVATIVE = Unsupported(
-    "Bevel cannot see into a Python function. Wrap the call in custom_jvp or custom_vjp, whose rule may call back too, "
+    "Bevel cannot see into a Python function. Wrap the call in custom_jvp or custom_vjp, whose "
+    "rule may call back too, "
     "or pass stop_gradient(x)"
 )
 
-callback = Op(
+callback: Op = Op(
     "callback",
     multiple=True,
     abstract=_abstract,
@@ -155,7 +165,7 @@ callback = Op(
     batch=_batch(lambda: callback),
 )
 
-effect_callback = Op(
+effect_callback: Op = Op(
     "effect_callback",
     multiple=True,
     effect=True,
@@ -185,7 +195,7 @@ def _barrier_transpose(cts, *xs):
     return tuple([ct if is_undefined(x) else None for ct, x in zip(passed, xs, strict=True)])
 
 
-optimization_barrier = Op(
+optimization_barrier: Op = Op(
     "optimization_barrier",
     multiple=True,
     abstract=lambda *xs: xs,

@@ -1,7 +1,8 @@
 """Indexing ops: dynamic_slice, dynamic_update_slice, gather and the scatters.
 
-Indices are plain numbers here: negative ones have been normalised above, and one that is out of bounds
-is clamped (mode "clip"), filled or dropped ("fill"), or a broken promise ("promise_in_bounds").
+Indices are plain numbers here: negative ones have been normalised above, and one that is out of
+bounds is clamped (mode "clip"), filled or dropped ("fill"), or a broken promise
+("promise_in_bounds").
 """
 
 from __future__ import annotations
@@ -48,17 +49,20 @@ def _or_zeros(tangent, primal):
 def _check_block(name: str, x, starts, sizes: Axes) -> None:
     if not len(starts) == len(sizes) == x.ndim:
         raise TypeError(
-            f"{name}: {len(starts)} starts and a block of shape {tuple(sizes)} for {x}; both need one entry for each "
+            f"{name}: {len(starts)} starts and a block of shape {tuple(sizes)} for {x}; both need "
+            "one entry for each "
             f"of its {x.ndim} axes"
         )
     for i, s in enumerate(starts):
         if s.shape != () or not dtypes.is_integer(s.dtype) or s.dtype != starts[0].dtype:
             raise TypeError(
-                f"{name}: start {i} is {s}; all starts must be 0-d integers of one dtype: write start.astype('int32')"
+                f"{name}: start {i} is {s}; all starts must be 0-d integers of one dtype: write "
+                "start.astype('int32')"
             )
     if any(not 0 <= k <= n for k, n in zip(sizes, x.shape, strict=True)):
         raise ValueError(
-            f"{name}: a block of shape {tuple(sizes)} does not fit into {x}: each size must be 0..its axis"
+            f"{name}: a block of shape {tuple(sizes)} does not fit into {x}: each size must be "
+            "0..its axis"
         )
 
 
@@ -119,7 +123,8 @@ dynamic_slice = Op(
 def _update_abstract(x, update, *starts):
     if update.dtype != x.dtype:
         raise TypeError(
-            f"dynamic_update_slice: the update is {update} and the operand {x}: write update.astype({x.dtype.name!r})"
+            f"dynamic_update_slice: the update is {update} and the operand {x}: write "
+            f"update.astype({x.dtype.name!r})"
         )
     _check_block("dynamic_update_slice", x, starts, update.shape)
     return x
@@ -193,7 +198,7 @@ def _gather_abstract(
 
 
 def _wide_indices(b, indices):
-    """Indices in a signed dtype that holds every size, so that comparisons and clamps cannot wrap."""
+    """Indices in a signed dtype that holds every size: comparisons and clamps cannot wrap."""
     dtype = indices.aval.dtype
     if dtype in (dtypes.int32, dtypes.int64):
         return indices
@@ -281,7 +286,7 @@ def _gather_batch(
     ), True
 
 
-gather = Op(
+gather: Op = Op(
     "gather",
     abstract=_gather_abstract,
     reference=gather_reference,
@@ -299,7 +304,7 @@ gather = Op(
 
 
 def _back(values, indices, updates_shape: Axes, dims: ScatterDims, **how):
-    """What a scatter of that geometry would touch, in the shape of its updates (0 where it drops them)."""
+    """What such a scatter would touch, in the shape of its updates (0 where it drops them)."""
     sizes = window_sizes(values.shape, updates_shape, dims)
     return gather(values, indices, dims=GatherDims(*dims), sizes=sizes, fill_value=0, **how)
 
@@ -319,11 +324,13 @@ def _scatter_abstract(
     check_mode(name, mode)
     if x.dtype not in allowed:
         raise TypeError(
-            f"{name}: the operand is {x}; its dtype must be one of {', '.join(d.name for d in allowed)}"
+            f"{name}: the operand is {x}; its dtype must be one of "
+            f"{', '.join(d.name for d in allowed)}"
         )
     if updates.dtype != x.dtype:
         raise TypeError(
-            f"{name}: the updates are {updates} and the operand {x}: write updates.astype({x.dtype.name!r})"
+            f"{name}: the updates are {updates} and the operand {x}: write "
+            f"updates.astype({x.dtype.name!r})"
         )
     check_dims(name, x, indices, dims, updates.ndim)
     sizes = window_sizes(x.shape, updates.shape, dims)
@@ -331,7 +338,8 @@ def _scatter_abstract(
     expected = result_shape(indices.shape[:-1], dims, sizes)
     if updates.shape != expected:
         raise ValueError(
-            f"{name}: the updates are {updates}, and the indices {indices} with {dims} address a batch of windows of "
+            f"{name}: the updates are {updates}, and the indices {indices} with {dims} address a "
+            "batch of windows of "
             f"shape {expected}: broadcast or reshape the updates to it"
         )
     return x
@@ -343,7 +351,8 @@ def _scatter_lower(
     if updates.aval.size == 0:
         return x
     if not dims.scatter_dims_to_operand_dims:
-        # XLA applies only one of many updates whose index vectors are empty: let them index a new axis of size 1.
+        # XLA applies only one of many updates whose index vectors are empty: let them index a new
+        # axis of size 1.
         window, inserted, _, x_batch, i_batch = dims
         dims = ScatterDims(window, (0, *_shift(inserted)), (0,), _shift(x_batch), i_batch)
         zero = b.full(0, Aval((*indices.aval.shape[:-1], 1), dtypes.int32))
@@ -417,8 +426,14 @@ def _scatter_op(name: str, kind: str, jvp, transpose, allowed=dtypes.ALL) -> Op:
     return op
 
 
+def _distinct(indices, how) -> bool:
+    """Whether no two windows can meet: promised, or there is only one, as in ``x.at[i].set(y)``."""
+    return how.get("unique_indices", False) or math.prod(indices.shape[:-1]) <= 1
+
+
 def _winners(x_shape: Axes, indices, updates_shape: Axes, dims: ScatterDims, **how):
-    """Which places of the operand no window touches, and which elements of the updates end up in it.
+    """Which places of the operand no window touches, and which elements of the updates end up in
+    it.
 
     Each window writes its number; where it reads its own number back, it was the last to write.
     """
@@ -441,7 +456,7 @@ def _scatter_jvp(ctx, primals, tangents, *, dims, **how):
     if tx is None and tu is None:
         return out, None
     tx, tu = _or_zeros(tx, x), _or_zeros(tu, updates)
-    if how.get("unique_indices"):
+    if _distinct(indices, how):
         return out, scatter(tx, indices, tu, dims=dims, **how)
     untouched, won = _winners(x.shape, indices, updates.shape, dims, **how)
     tx, tu = select(untouched, tx, zeros_like(tx)), select(won, tu, zeros_like(tu))
@@ -454,7 +469,7 @@ def _scatter_transpose(ct, x, indices, updates, *, dims, **how):
         ct_x = scatter(ct, indices, zeros(aval_of(updates)), dims=dims, **how)
     if is_undefined(updates):
         ct_updates = _back(ct, indices, updates.shape, dims, **how)
-        if not how.get("unique_indices"):
+        if not _distinct(indices, how):
             _, won = _winners(x.shape, indices, updates.shape, dims, **how)
             ct_updates = select(won, ct_updates, zeros_like(ct_updates))
     return ct_x, None, ct_updates
@@ -483,9 +498,10 @@ scatter_add = _scatter_op("scatter_add", "add", _scatter_add_jvp, _scatter_add_t
 def _product_of_others(x, indices, updates, *, dims, **how):
     """For each update, the operand times all other updates of its place.
 
-    That is the whole product divided by the update, but for zeros, which are left out of the product: with one
-    zero among the others their product is that zero times the rest, with more it is 0. Written so, gradients
-    and Hessians are exact; third derivatives at two zeros of one place are not.
+    That is the whole product divided by the update, but for zeros, which are left out of the
+    product: with one zero among the others their product is that zero times the rest, with more it
+    is 0. Written so, gradients and Hessians are exact; third derivatives at two zeros of one place
+    are not.
     """
 
     def back(values):
@@ -506,7 +522,7 @@ def _product_of_others(x, indices, updates, *, dims, **how):
 
 
 def _scatter_mul_jvp_updates(ctx, t, x, indices, updates, *, dims, **how):
-    if how.get("unique_indices"):
+    if _distinct(indices, how):
         others = _back(x, indices, updates.shape, dims, **how)
     else:
         others = _product_of_others(x, indices, updates, dims=dims, **how)
@@ -519,7 +535,7 @@ def _scatter_mul_transpose(ct, x, indices, updates, *, dims, **how):
     return None, None, _back(mul(ct, x), indices, updates.shape, dims, **how)
 
 
-scatter_mul = _scatter_op(
+scatter_mul: Op = _scatter_op(
     "scatter_mul",
     "mul",
     (
@@ -551,7 +567,7 @@ def _extremal_jvp(op: Op, ctx, primals, tangents, *, dims, **how):
 
 
 def _extremal(name: str, kind: str) -> Op:
-    op = _scatter_op(
+    op: Op = _scatter_op(
         name,
         kind,
         lambda ctx, primals, tangents, **params: _extremal_jvp(

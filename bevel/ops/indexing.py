@@ -1,15 +1,16 @@
 """The geometry of gather and scatter: their dimension numbers, checks and NumPy meaning.
 
-Both move *windows* of `sizes` between an array and a batch of them. The last axis of `indices` holds
-the start of a window; its other axes are the batch. Scatter is gather with the copy turned round, so
-one description serves both: `ScatterDims(*gather_dims)` scatters to where `gather_dims` gathers from.
+Both move *windows* of `sizes` between an array and a batch of them. The last axis of `indices`
+holds the start of a window; its other axes are the batch. Scatter is gather with the copy turned
+round, so one description serves both: `ScatterDims(*gather_dims)` scatters to where `gather_dims`
+gathers from.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class ScatterDims(NamedTuple):
     scatter_indices_batching_dims: Axes = ()
 
 
-def window_axes(ndim: int, dims: GatherDims) -> Axes:
+def window_axes(ndim: int, dims: GatherDims | ScatterDims) -> Axes:
     """Axes of the operand that the result has as window axes."""
     gone = (*dims[1], *dims[3])
     return tuple([d for d in range(ndim) if d not in gone])
@@ -88,11 +89,13 @@ def check_dims(name: str, x: Aval, indices: Aval, dims: Any, result_ndim: int) -
     """Raise for dimension numbers that do not fit the operand and the indices."""
     if not dtypes.is_integer(indices.dtype):
         raise TypeError(
-            f"{name}: the indices are {indices}; they must be integers: write indices.astype('int32')"
+            f"{name}: the indices are {indices}; they must be integers: write "
+            "indices.astype('int32')"
         )
     if indices.ndim < 1:
         raise ValueError(
-            f"{name}: the indices are 0-d; their last axis holds index vectors: reshape them to (1,)"
+            f"{name}: the indices are 0-d; their last axis holds index vectors: reshape them to "
+            "(1,)"
         )
     fields = dims._fields
     _check_axes(name, fields[0], dims[0], result_ndim, "result" if name == "gather" else "updates")
@@ -109,28 +112,32 @@ def check_dims(name: str, x: Aval, indices: Aval, dims: Any, result_ndim: int) -
     )
     if set(dims[3]) & {*dims[1], *dims[2]}:
         raise ValueError(
-            f"{name}: {fields[3]}={dims[3]} must share no axis with {fields[1]}={dims[1]} and {fields[2]}={dims[2]}"
+            f"{name}: {fields[3]}={dims[3]} must share no axis with {fields[1]}={dims[1]} and "
+            f"{fields[2]}={dims[2]}"
         )
     if len(dims[2]) != indices.shape[-1]:
         raise ValueError(
-            f"{name}: {fields[2]}={dims[2]} names {len(dims[2])} axes and the index vectors of {indices} "
+            f"{name}: {fields[2]}={dims[2]} names {len(dims[2])} axes and the index vectors of "
+            f"{indices} "
             f"have {indices.shape[-1]} entries; the two must agree"
         )
     paired = [x.shape[d] for d in dims[3]], [indices.shape[d] for d in dims[4]]
     if paired[0] != paired[1]:
         raise ValueError(
-            f"{name}: {fields[3]}={dims[3]} of {x} have sizes {paired[0]} and {fields[4]}={dims[4]} of {indices} "
+            f"{name}: {fields[3]}={dims[3]} of {x} have sizes {paired[0]} and "
+            f"{fields[4]}={dims[4]} of {indices} "
             f"have sizes {paired[1]}; the two must agree"
         )
     if len(dims[0]) + len(dims[1]) + len(dims[3]) != x.ndim:
         raise ValueError(
-            f"{name}: {fields[0]}, {fields[1]} and {fields[3]} name {len(dims[0])} + {len(dims[1])} + {len(dims[3])} "
+            f"{name}: {fields[0]}, {fields[1]} and {fields[3]} name {len(dims[0])} + "
+            f"{len(dims[1])} + {len(dims[3])} "
             f"axes; together they must name all {x.ndim} axes of {x}"
         )
 
 
 def check_sizes(name: str, x: Aval, dims: Any, sizes: Axes, empty: bool) -> None:
-    """Raise for windows that do not fit into the operand; with `empty`, dropped axes may have size 0."""
+    """Raise for windows that do not fit; with `empty`, dropped axes may have size 0."""
     if len(sizes) != x.ndim:
         raise ValueError(
             f"{name}: sizes={sizes} needs one window size for each of the {x.ndim} axes of {x}"
@@ -138,7 +145,8 @@ def check_sizes(name: str, x: Aval, dims: Any, sizes: Axes, empty: bool) -> None
     for axis, (s, n) in enumerate(zip(sizes, x.shape, strict=True)):
         if (axis in dims[1] and s != 1) or (axis in dims[3] and s > 1):
             raise ValueError(
-                f"{name}: axis {axis} of {x} is dropped from windows, so its size must be 1, not {s}"
+                f"{name}: axis {axis} of {x} is dropped from windows, so its size must be 1, not "
+                f"{s}"
             )
         if not 0 <= s <= n and not (empty and axis in dims[1]):
             raise ValueError(
@@ -147,6 +155,7 @@ def check_sizes(name: str, x: Aval, dims: Any, sizes: Axes, empty: bool) -> None
 
 
 def check_mode(name: str, mode: str) -> None:
+    """Raise for an unknown out-of-bounds mode."""
     if mode not in MODES:
         raise ValueError(
             f"{name}: mode {mode!r} is not known; it is one of {', '.join(map(repr, MODES))}"
@@ -159,7 +168,8 @@ def check_mode(name: str, mode: str) -> None:
 class _Plan:
     """What a gather or scatter does that depends on shapes alone.
 
-    `axes` are the operand's axes along which windows start somewhere, `windows` those the result has.
+    `axes` are the operand's axes along which windows start somewhere, `windows` those the result
+    has.
     """
 
     __slots__ = (
@@ -186,7 +196,8 @@ class _Plan:
         self.limits = {d: shape[d] - sizes[d] for d in self.axes}
         self.to_batch = (*[i for i in range(len(self.out_shape)) if i not in dims[0]], *dims[0])
         self.from_batch = _inverse(self.to_batch)
-        # Windows of one element along adjacent axes are rows of a reshaped operand, which `take` copies.
+        # Windows of one element along adjacent axes are rows of a reshaped operand, which `take`
+        # copies.
         first, k = (self.axes[0] if self.axes else 0), len(self.axes)
         self.takes = (
             k > 0
@@ -208,7 +219,7 @@ class _Plan:
         self.offsets = self.window_offsets() if small else None
 
     def _row_order(self, n_batch: int, before: int) -> Axes | None:
-        """Permutation from (axes before, batch, axes after) to the result, without window axes of size 1."""
+        """Permutation from (axes before, batch, axes after) to the result without its `axes`."""
         moved = [d for d in self.windows if d not in self.axes]
         current = {d: i if d < before else i + n_batch for i, d in enumerate(moved)}
         order = []
@@ -220,7 +231,7 @@ class _Plan:
         return None if order == sorted(order) else tuple(order)
 
     def window_offsets(self) -> np.ndarray:
-        """Distance, in elements of a contiguous operand, of each element of a window from its first."""
+        """Distance of each element of a window from its first, in a contiguous operand."""
         out = np.zeros([self.sizes[d] for d in self.windows], np.int64)
         for i, d in enumerate(self.windows):
             line = np.arange(self.sizes[d]) * self.steps[d]
@@ -243,9 +254,11 @@ def _scatter_plan(shape: Axes, updates: Axes, batch: Axes, dims: ScatterDims) ->
 def _starts(
     indices: np.ndarray, dims: Any, plan: _Plan, check: bool
 ) -> tuple[list, np.ndarray | None]:
-    """Start of every window along each of `plan.axes`, moved into bounds, and whether it was there already.
+    """Start of every window along each of `plan.axes`, moved into bounds, and whether it was there
+    already.
 
-    The starts broadcast over the batch. The second is None without `check`, or if all were in bounds.
+    The starts broadcast over the batch. The second is None without `check`, or if all were in
+    bounds.
     """
     if indices.dtype == np.uint64:
         indices = np.minimum(indices, np.uint64(np.iinfo(np.int64).max))
@@ -279,7 +292,7 @@ def _strided(x: np.ndarray, plan: _Plan) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(x.view(f"u{x.itemsize}"), shape, strides).view(x.dtype)
 
 
-def _take(x: np.ndarray, rows: np.ndarray, plan: _Plan, mode: str) -> np.ndarray:
+def _take(x: np.ndarray, rows: np.ndarray, plan: _Plan, mode: Literal["raise", "clip"]):
     if plan.cut is not None:
         x = x[plan.cut]
     axis = plan.axes[0]
@@ -332,7 +345,7 @@ def gather_reference(
 
 
 def fill_number(dtype: np.dtype, fill_value) -> np.ndarray:
-    """What a gather gives out of bounds: `fill_value`, or NaN, the lowest signed or the highest unsigned integer."""
+    """What a gather gives out of bounds: by default NaN, True, lowest int or highest uint."""
     if fill_value is None:
         kind = dtypes.kind(dtype)
         fill_value = {"b": True, "f": np.nan, "c": np.nan}.get(kind)
@@ -347,7 +360,7 @@ _AT = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
 def scatter_reference(
     how: str, x, indices, updates, *, dims, mode, unique_indices=False, indices_are_sorted=False
 ):
-    """The meaning of scatter, in NumPy: windows are combined one after another, in row-major order of the batch."""
+    """The meaning of scatter, in NumPy: windows combine one by one, in row-major order."""
     out = x.copy()
     batch = indices.shape[:-1]
     plan = _scatter_plan(x.shape, updates.shape, batch, dims)
@@ -374,7 +387,7 @@ def scatter_reference(
 def _combine_at(
     ufunc, out: np.ndarray, starts: list[np.ndarray], plan: _Plan, updates: np.ndarray
 ) -> None:
-    """Combine element by element: `ufunc.at` on one flat axis is four times quicker than on rows."""
+    """Combine element by element: `ufunc.at` is four times quicker on a flat axis than on rows."""
     first = np.zeros(len(updates), np.int64)
     for d, start in zip(plan.axes, starts, strict=True):
         first += start * plan.steps[d]

@@ -1,7 +1,8 @@
-"""What the records of all factorizations share: checks, references over stacks, calls of LAPACK or cuSOLVER.
+"""What the records of all factorizations share: checks, references over stacks, native calls.
 
-A factorization that fails (a matrix that is not positive definite, an iteration that does not converge, NaN in
-the input) gives NaN for that matrix and does not raise, since a compiled program could not.
+A factorization that fails (a matrix that is not positive definite, an iteration that does not
+converge, NaN in the input) gives NaN for that matrix and does not raise, since a compiled program
+could not.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _PREFIX = dict(zip(FLOATS, "sdcz", strict=True))
 
 
 def check_matrix(name: str, x: Aval, square: bool = True) -> None:
+    """Raise unless `x` holds matrices of a dtype that LAPACK has."""
     check_dtype(name, "the operand", x, FLOATS, "convert it, for example x.astype('float32')")
     if x.ndim < 2 or (square and x.shape[-1] != x.shape[-2]):
         what = "square matrices on the last two axes" if square else "matrices on the last two axes"
@@ -31,6 +33,7 @@ def check_matrix(name: str, x: Aval, square: bool = True) -> None:
 
 
 def rows(x: np.ndarray) -> np.ndarray:
+    """Return the matrices of a stack, in order."""
     return x.reshape(-1, *x.shape[-2:])
 
 
@@ -56,7 +59,7 @@ def each(fn: Callable, x: np.ndarray, outs: tuple[Aval, ...]) -> tuple[np.ndarra
 
 
 def stacked(fn: Callable, x: np.ndarray, outs: tuple[Aval, ...]) -> tuple[np.ndarray, ...]:
-    """Apply NumPy's function of a stack of matrices; if it gives up on one of them, go one by one."""
+    """Apply NumPy's function of a stack of matrices; if it gives up on one, go one by one."""
     if not x.size:
         return tuple([np.zeros(o.shape, o.dtype) for o in outs])
     try:
@@ -97,6 +100,7 @@ def native(b, name: str, operands, outs, aliases=None, **attrs):
 
 
 def target(b, lapack: str, cusolver: str, dtype: np.dtype) -> str:
+    """Return the name of the routine on the platform that the program is for."""
     return (
         f"lapack_{_PREFIX[dtype]}{lapack}_ffi"
         if b.platform == "cpu"
@@ -105,10 +109,12 @@ def target(b, lapack: str, cusolver: str, dtype: np.dtype) -> str:
 
 
 def char(letter: str) -> np.uint8:
+    """Return a LAPACK option."""
     return np.uint8(ord(letter))
 
 
 def info_aval(x) -> Aval:
+    """Return the type of LAPACK's verdicts, one per matrix."""
     return Aval(x.aval.shape[:-2], INT32)
 
 
@@ -129,8 +135,10 @@ def index_mask(b, aval: Aval, direction: str):
 
 
 def triangle(b, x, direction: str):
+    """Write zeros where row does not compare so with column."""
     return b.select(index_mask(b, x.aval, direction), x, b.full(0, x.aval))
 
 
 def identity(b, aval: Aval):
+    """Write identity matrices."""
     return b.convert(index_mask(b, aval, "EQ"), aval.dtype)

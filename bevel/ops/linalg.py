@@ -1,7 +1,8 @@
 """Cholesky and LU factorizations and triangular systems, over any leading axes.
 
-LAPACK on the CPU, cuSOLVER on CUDA. Derivatives: Giles 2008, "An extended collection of matrix derivative results";
-Murray 2016, "Differentiation of the Cholesky decomposition"; De Hoog, Anderssen and Lukas 2011 (LU).
+LAPACK on the CPU, cuSOLVER on CUDA. Derivatives: Giles 2008, "An extended collection of matrix
+derivative results"; Murray 2016, "Differentiation of the Cholesky decomposition"; De Hoog,
+Anderssen and Lukas 2011 (LU).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def _cholesky_jvp(ctx, t, x):
     return matmul(factor, halved)
 
 
-cholesky = Op(
+cholesky: Op = Op(
     "cholesky",
     abstract=_cholesky_abstract,
     reference=lambda x: stacked(lambda m: (np.linalg.cholesky(m),), x, (Aval(x.shape, x.dtype),))[
@@ -112,7 +113,8 @@ def _solve_abstract(
     ):
         equation = "op(a) @ x = b" if left_side else "x @ op(a) = b"
         raise ValueError(
-            f"triangular_solve: {equation} with a {a} and b {b}: dtypes and leading axes must be equal, and "
+            f"triangular_solve: {equation} with a {a} and b {b}: dtypes and leading axes must be "
+            "equal, and "
             f"{'rows' if left_side else 'columns'} of b must be as many as a has"
         )
     return b
@@ -229,7 +231,7 @@ def _solve_batch(size, x, batched, *, left_side=True, **params):
     return moveaxis(out, ndim - 1 if left_side else ndim - 2, 0), True
 
 
-triangular_solve = Op(
+triangular_solve: Op = Op(
     "triangular_solve",
     abstract=_solve_abstract,
     reference=_solve_reference,
@@ -344,7 +346,7 @@ def _lu_jvp(ctx, primals, tangents):
     return (factors, pivots, order), (tangent, None, None)
 
 
-lu = Op(
+lu: Op = Op(
     "lu",
     multiple=True,
     abstract=_lu_abstract,

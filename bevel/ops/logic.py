@@ -54,7 +54,7 @@ def _select_transpose(ct, pred, x, y):
     )
 
 
-select = Op(
+select: Op = Op(
     "select",
     abstract=_select_abstract,
     reference=np.where,
@@ -120,7 +120,7 @@ def _select_n_transpose(ct, which, *cases):
     return (None, *[p if is_undefined(c) else None for p, c in zip(picked, cases, strict=True)])
 
 
-select_n = Op(
+select_n: Op = Op(
     "select_n",
     abstract=_select_n_abstract,
     reference=_select_n_reference,
@@ -137,7 +137,7 @@ def _clamp_abstract(low, x, high):
     return x
 
 
-clamp = Op(
+clamp: Op = Op(
     "clamp",
     abstract=_clamp_abstract,
     reference=lambda low, x, high: np.minimum(np.maximum(x, low), high),
@@ -174,7 +174,7 @@ def _bits(name, reference, lower, dtypes=INT, family=binary):
     return family(name, reference, lower, zero_tangent, dtypes, transpose=_BITS)
 
 
-and_ = _bits("and", np.bitwise_and, "and_", BOOL + INT)
+and_: Op = _bits("and", np.bitwise_and, "and_", BOOL + INT)
 or_ = _bits("or", np.bitwise_or, "or_", BOOL + INT)
 xor = _bits("xor", np.bitwise_xor, "xor", BOOL + INT)
 not_ = _bits("not", np.invert, "not_", BOOL + INT, unary)
@@ -244,7 +244,7 @@ def _convert_lower(b, x, *, dtype):
     return b.convert(x, dtype)
 
 
-convert = Op(
+convert: Op = Op(
     "convert",
     abstract=_convert_abstract,
     reference=_convert_reference,
@@ -284,7 +284,7 @@ def _bitcast_reference(x, *, dtype):
     return np.ascontiguousarray(x).reshape(-1).view(dtype).reshape(shape)
 
 
-bitcast = Op(
+bitcast: Op = Op(
     "bitcast",
     abstract=_bitcast_abstract,
     reference=_bitcast_reference,
@@ -336,7 +336,7 @@ def _reduce_precision_reference(x, *, exponent_bits, mantissa_bits):
     return np.where(np.isnan(x), x, out).astype(x.dtype)
 
 
-reduce_precision = Op(
+reduce_precision: Op = Op(
     "reduce_precision",
     abstract=_reduce_precision_abstract,
     reference=_reduce_precision_reference,

@@ -1,4 +1,4 @@
-"""Small functions of matrices on the last two axes, which the derivatives of factorizations are made of."""
+"""Functions of matrices on the last two axes: what derivatives of factorizations are made of."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def scale(x, c):
 
 
 def from_triangle(x, lower: bool):
-    """The Hermitian matrices that a factorization of one triangle sees: the other triangle mirrored."""
+    """The Hermitian matrices that a factorization of one triangle sees: that one mirrored."""
     part = tril(x, -1) if lower else triu(x, 1)
     middle = convert(real(x), dtype=x.dtype) if dtypes.is_complex(x.dtype) else x
     return add(add(part, adjoint(part)), select(diagonal_mask(x), middle, zeros_like(x)))

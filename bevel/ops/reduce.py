@@ -214,7 +214,7 @@ def scan_windows(b, x, start, fn: Callable, axis: int):
         return b.reduce_window(x, start, fn, window, padding=padding)
     count = -(-n // _BLOCK)
 
-    def edges(lo: int, hi: int) -> tuple[list[int], list[int]]:
+    def edges(lo: int, hi: int) -> list[list[int]]:
         return [[v if i == axis else 0 for i in range(len(shape))] for v in (lo, hi)]
 
     def pick(v, starts: dict[int, int], stops: dict[int, int]):
@@ -358,7 +358,7 @@ def _extremum_weights(x, y, out):
     return extremum_weight(x, y, out), extremum_weight(y, x, out)
 
 
-cumsum = _cumulative(
+cumsum: Op = _cumulative(
     "cumsum",
     lambda x, axis: np.cumsum(x, axis, x.dtype),
     lambda b, x, y: b.add(x, y),
@@ -512,4 +512,5 @@ reduce = Op(
     transpose=NO_BODY_JVP,
     batch=_reduce_batch,
     multiple=True,
+    compile_above=1 << 16,
 )

@@ -136,7 +136,7 @@ class Expression:
     def __ne__(self, other):
         return self.compare(other, "NE")
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Program:

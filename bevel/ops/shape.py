@@ -1,4 +1,5 @@
-"""Ops that move elements and compute nothing: reshape, transpose, slice, pad, concatenate, rev, iota.
+"""Ops that move elements and compute nothing: reshape, transpose, slice, pad, concatenate, rev,
+iota.
 
 Axes, shapes, starts and limits are tuples of non-negative ints; negative indices and ellipses are
 resolved above. References return views where NumPy can: values are never written in place.
@@ -48,7 +49,8 @@ def squeeze(x, axes: Shape):
     for a in axes:
         if x.shape[a] != 1:
             raise ValueError(
-                f"squeeze: axis {a} of shape {x.shape} has size {x.shape[a]}; only size 1 can be dropped"
+                f"squeeze: axis {a} of shape {x.shape} has size {x.shape[a]}; only size 1 can be "
+                "dropped"
             )
     return reshape(x, shape=tuple([n for i, n in enumerate(x.shape) if i not in axes]))
 
@@ -66,10 +68,6 @@ def moveaxis(x, source: int, target: int):
     return transpose(x, permutation=tuple(order))
 
 
-def no_transpose(why: str) -> Unsupported:
-    return Unsupported(f"{why}, so there is nothing to transpose")
-
-
 # -- slice ---------------------------------------------------------------------------------------
 
 
@@ -77,13 +75,15 @@ def _slice_abstract(x, *, start, limit, strides=None):
     strides = (1,) * x.ndim if strides is None else strides
     if not len(start) == len(limit) == len(strides) == x.ndim:
         raise TypeError(
-            f"slice: start={start}, limit={limit} and strides={strides} need one entry for each of the "
+            f"slice: start={start}, limit={limit} and strides={strides} need one entry for each of "
+            "the "
             f"{x.ndim} axes of {x}"
         )
     for axis, (s, e, t, n) in enumerate(zip(start, limit, strides, x.shape, strict=True)):
         if not 0 <= s <= e <= n or t < 1:
             raise ValueError(
-                f"slice: axis {axis} of {x} has size {n}, and {s}:{e}:{t} does not fit it: it needs "
+                f"slice: axis {axis} of {x} has size {n}, and {s}:{e}:{t} does not fit it: it "
+                "needs "
                 f"0 <= start <= limit <= {n} and a stride of at least 1"
             )
     return Aval(
@@ -130,12 +130,14 @@ def _padded(n: int, lo: int, hi: int, interior: int) -> int:
 def _pad_abstract(x, value, *, config):
     if value.shape != () or value.dtype != x.dtype:
         raise TypeError(
-            f"pad: the padding value is {value} and must be a 0-d {x.dtype.name}, the dtype of the operand {x}: "
+            f"pad: the padding value is {value} and must be a 0-d {x.dtype.name}, the dtype of the "
+            f"operand {x}: "
             f"write value.astype({x.dtype.name!r})"
         )
     if len(config) != x.ndim:
         raise TypeError(
-            f"pad: config={config} needs one (low, high, interior) for each of the {x.ndim} axes of {x}"
+            f"pad: config={config} needs one (low, high, interior) for each of the {x.ndim} axes "
+            f"of {x}"
         )
     shape = tuple([_padded(n, *c) for n, c in zip(x.shape, config, strict=True)])
     if any(n < 0 for n in shape) or any(c[2] < 0 for c in config):
@@ -146,7 +148,8 @@ def _pad_abstract(x, value, *, config):
     return Aval(shape, x.dtype)
 
 
-def _pad_reference(x, value, *, config):
+def pad_reference(x, value, *, config):
+    """The meaning of pad, in NumPy."""
     shape = [_padded(n, *c) for n, c in zip(x.shape, config, strict=True)]
     out = np.full(shape, value, x.dtype)
     target, source = [], []
@@ -203,7 +206,7 @@ def _pad_lower(b, x, value, *, config):
 pad = Op(
     "pad",
     abstract=_pad_abstract,
-    reference=_pad_reference,
+    reference=pad_reference,
     lower=_pad_lower,
     jvp=linear,
     transpose=_pad_transpose,
@@ -230,7 +233,8 @@ def _concatenate_abstract(*xs, axis):
             or x.shape[:axis] + x.shape[axis + 1 :] != rest
         ):
             raise TypeError(
-                f"concatenate: operand {i} is {x} and operand 0 is {first}: dtypes must be equal, and shapes too "
+                f"concatenate: operand {i} is {x} and operand 0 is {first}: dtypes must be equal, "
+                "and shapes too "
                 f"except along axis {axis}"
             )
     shape = list(first.shape)
@@ -276,7 +280,7 @@ def _rev_abstract(x, *, axes):
 
 _BACKWARDS, _ALL = builtins.slice(None, None, -1), builtins.slice(None)
 
-rev = Op(
+rev: Op = Op(
     "rev",
     abstract=_rev_abstract,
     reference=lambda x, *, axes: x[
@@ -305,12 +309,12 @@ def _iota_reference(*, shape, dtype, axis):
     return line if line.shape == shape else np.broadcast_to(line, shape)
 
 
-iota = Op(
+iota: Op = Op(
     "iota",
     abstract=_iota_abstract,
     reference=_iota_reference,
     lower=lambda b, *, shape, dtype, axis: b.iota(b.out, axis),
     jvp=zero_tangent,
-    transpose=no_transpose("iota has no operands"),
+    transpose=Unsupported("iota has no operands to be linear in"),
     batch=lambda size, x, batched, **params: (iota(**params), False),
 )

@@ -1,7 +1,7 @@
 """Sorting several arrays together, and the k largest.
 
-The order is NumPy's: ascending, -0 equal to 0, NaN after everything; complex numbers by real, then by
-imaginary part, each with NaN last (JAX's order).
+The order is NumPy's: ascending, -0 equal to 0, NaN after everything; complex numbers by real, then
+by imaginary part, each with NaN last (JAX's order).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _NOT_LINEAR = Unsupported(
 def take_along(x, indices, axis: int):
     """Elements of `x` at int32 `indices` along one axis; the other axes run together.
 
-    >>> take_along(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), np.array([[1], [0]], np.int32), 1)
-    array([[2.],
-           [3.]], dtype=float32)
+    >>> x = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    >>> take_along(x, np.array([[1], [0]], np.int32), 1).tolist()
+    [[2.0], [3.0]]
     """
     others = tuple([i for i in range(len(x.shape)) if i != axis])
     dims = GatherDims((), (axis,), (axis,), others, others)
@@ -54,7 +54,8 @@ def _sort_abstract(*xs: Aval, axis, num_keys=1, stable=True):
     for i, x in enumerate(xs):
         if x.shape != xs[0].shape:
             raise ValueError(
-                f"sort: arrays sorted together must have one shape, got {xs[0].shape} and, as array {i}, {x.shape}"
+                f"sort: arrays sorted together must have one shape, got {xs[0].shape} and, as "
+                f"array {i}, {x.shape}"
             )
     if not 0 <= axis < xs[0].ndim:
         raise ValueError(f"sort: axis {axis} does not exist in shape {xs[0].shape}")
@@ -75,7 +76,7 @@ def _key_parts(x: np.ndarray) -> list[np.ndarray]:
 def _sort_reference(*xs, axis, num_keys=1, stable=True):
     keys = [part for x in xs[:num_keys] for part in _key_parts(x)]
     if len(xs) == 1 and len(keys) == 1:
-        # Equal elements look alike (but for the sign of zero), so the quicker unstable sort will do.
+        # Equal elements look alike (but for the sign of zero): the quicker, unstable sort will do.
         return (np.sort(keys[0], axis=axis).astype(xs[0].dtype, copy=False),)
     if len(keys) == 1:
         order = np.argsort(keys[0], axis=axis, kind="stable")
@@ -180,7 +181,7 @@ def _top_k_jvp(ctx, primals, tangents, *, k):
     return (values, indices), (take_along(tangents[0], indices, len(values.shape) - 1), None)
 
 
-top_k = Op(
+top_k: Op = Op(
     "top_k",
     multiple=True,
     abstract=_top_k_abstract,

@@ -12,7 +12,7 @@ import numpy as np
 
 from bevel.core.dtypes import FLOAT, float64
 from bevel.core.errors import Unsupported as UnsupportedError
-from bevel.core.op import Op, Unsupported
+from bevel.core.op import Op, Unsupported, rule
 from bevel.ops import giles, series
 from bevel.ops.base import full_like, zeros_like
 from bevel.ops.elementwise import add, div, exp, log, log1p, mul, neg, sign, square, sub
@@ -33,7 +33,7 @@ def _scipy(name: str, fix: Callable | None = None) -> Callable:
 
         kept = xs[0].dtype
         if kept.itemsize == 2:
-            xs = [x.astype(np.float32) for x in xs]
+            xs = tuple([x.astype(np.float32) for x in xs])
         out = getattr(scipy.special, name)(*xs)
         return np.asarray(out if fix is None else fix(out, *xs)).astype(kept, copy=False)
 
@@ -116,7 +116,7 @@ lgamma = _special(
     lambda b, x: b.lgamma(x),
     (lambda ctx, t, x: mul(t, digamma(x)),),
 )
-digamma = _special(
+digamma: Op = _special(
     "digamma",
     _scipy("psi", lambda out, x: np.where(x == 0, np.nan, out)),
     lambda b, x: b.digamma(x),
@@ -129,11 +129,11 @@ def _polygamma_reference(m, x):
 
     wide, n = x.astype(np.float64), m.astype(np.float64)
     size = scipy.special.gamma(n + 1) * scipy.special.zeta(n + 1, wide)
-    found = np.where(n == 0, digamma.reference(wide), np.where(n % 2 == 0, -size, size))
+    found = np.where(n == 0, rule(digamma, "reference")(wide), np.where(n % 2 == 0, -size, size))
     return np.where((n < 0) | (n != np.floor(n)), np.nan, found).astype(x.dtype)
 
 
-polygamma = _special(
+polygamma: Op = _special(
     "polygamma",
     _polygamma_reference,
     lambda b, m, x: b.polygamma(m, x),
@@ -143,7 +143,7 @@ polygamma = _special(
     ),
     ("m", "x"),
 )
-zeta = _special(
+zeta: Op = _special(
     "zeta",
     _scipy("zeta"),
     lambda b, x, q: b.zeta(x, q),
@@ -231,4 +231,4 @@ bessel_i0e = _special(
     _double(series.bessel_i0e),
     (lambda ctx, t, x: mul(t, sub(bessel_i1e(x), mul(sign(x), ctx.out))),),
 )
-bessel_i1e = _special("bessel_i1e", _scipy("i1e"), lambda b, x: b.bessel_i1e(x), (_i1e_jvp,))
+bessel_i1e: Op = _special("bessel_i1e", _scipy("i1e"), lambda b, x: b.bessel_i1e(x), (_i1e_jvp,))

@@ -1,8 +1,8 @@
 """QR, singular values and eigenvalues, over any leading axes.
 
-Derivatives: Giles 2008, "An extended collection of matrix derivative results"; Walter and Lehmann 2018 (thin QR);
-Roberts and Roberts 2020 (wide QR); Townsend 2016, "Differentiating the singular value decomposition". They are
-infinite where two of the singular values or eigenvalues that a vector depends on are equal.
+Derivatives: Giles 2008, "An extended collection of matrix derivative results"; Townsend's notes
+"Differentiating the singular value decomposition" and "Differentiating the QR decomposition". They
+are infinite where two of the singular values or eigenvalues that a vector depends on are equal.
 
 The signs of vectors depend on rounding, so references call the LAPACK that compiled programs on the
 CPU call, which is SciPy's; NumPy has another.
@@ -104,7 +104,7 @@ def _thin_qr_jvp(q, r, t):
 
 
 def _full_qr_jvp(q, dq, r, dr, m: int, n: int):
-    """Complete the tangents of the first n columns of q (Liao et al. 2024, arXiv:2409.13374, eq. 32 and 33)."""
+    """Complete the tangents of the first n columns of q (arXiv:2409.13374, eq. 32 and 33)."""
     q_n, q_rest = block(q, (0, m), (0, n)), block(q, (0, m), (n, m))
     top, bottom = block(q_n, (0, n), (0, n)), block(q_n, (n, m), (0, n))
     dtop, dbottom = block(dq, (0, n), (0, n)), block(dq, (n, m), (0, n))
@@ -133,7 +133,7 @@ def _qr_jvp(ctx, primals, tangents, *, full_matrices=True):
     return (q, r), (dq, dr)
 
 
-qr = Op(
+qr: Op = Op(
     "qr",
     multiple=True,
     abstract=_qr_abstract,
@@ -202,7 +202,7 @@ def _svd_lower(b, x, *, full_matrices=True, compute_uv=True):
 
 
 def _svd_lower_cuda(b, x, full_matrices: bool, compute_uv: bool):
-    """One-sided bidiagonalization; it wants at least as many rows as columns, so a wide matrix goes transposed."""
+    """By gesvd, which wants at least as many rows as columns: a wide matrix goes transposed."""
     *lead, m, n = x.aval.shape
     u, s, v = _svd_abstract(x.aval, full_matrices=full_matrices, compute_uv=True)
     flags = dict(full_matrices=full_matrices, compute_uv=compute_uv)
@@ -227,7 +227,8 @@ def _svd_jvp(ctx, primals, tangents, *, full_matrices=True, compute_uv=True):
     m, n = x.shape[-2:]
     if compute_uv and full_matrices and m != n:
         raise UnsupportedError(
-            "svd has no derivative with full_matrices=True of a matrix that is not square: the extra vectors are not "
+            "svd has no derivative with full_matrices=True of a matrix that is not square: the "
+            "extra vectors are not "
             "determined by it.\nWrite instead: svd(x, full_matrices=False)"
         )
     u, s, vh = svd(x, full_matrices=False, compute_uv=True)
@@ -259,7 +260,7 @@ def _svd_jvp(ctx, primals, tangents, *, full_matrices=True, compute_uv=True):
 
 
 def _squared_gaps(s):
-    """`1 / (s[j]**2 - s[i]**2)` off the diagonal, zero on it; from products, which do not cancel."""
+    """`1 / (s[j]**2 - s[i]**2)` off the diagonal, zero on it; products do not cancel."""
     shape = (*s.shape, s.shape[-1])
     columns, lines = along_rows(s, shape), along_columns(s, shape)
     gaps = mul(add(columns, lines), sub(columns, lines))
@@ -267,7 +268,7 @@ def _squared_gaps(s):
     return sub(reciprocal(add(gaps, one)), one)
 
 
-svd = Op(
+svd: Op = Op(
     "svd",
     multiple=True,
     abstract=_svd_abstract,
@@ -317,7 +318,7 @@ def _eigh_jvp(ctx, primals, tangents, *, lower=True):
     return (w, v), (dw, matmul(v, mul(reciprocal_gaps(w, x.dtype), inner)))
 
 
-eigh = Op(
+eigh: Op = Op(
     "eigh",
     multiple=True,
     abstract=_eigh_abstract,
@@ -356,7 +357,8 @@ def _eig_lower(b, x, *, left=False, right=True, enable_eigvec_derivs=False):
     outs = b.outs
     if b.platform != "cpu":
         raise UnsupportedError(
-            "eig cannot be compiled for a GPU: cuSOLVER has it only in its newest versions.\nWrite instead: compute it on "
+            "eig cannot be compiled for a GPU: cuSOLVER has it only in its newest "
+            "versions.\nWrite instead: compute it on "
             "the CPU, with jit(f, backend='cpu'), or use eigh if the matrix is symmetric"
         )
     if not x.aval.size:
@@ -406,7 +408,8 @@ def _vectors_jvp(w, v, t):
 def _eig_jvp(ctx, primals, tangents, *, left=False, right=True, enable_eigvec_derivs=False):
     if (left or right) and not enable_eigvec_derivs:
         raise UnsupportedError(
-            "the eigenvectors of a general matrix are fixed only up to a complex factor, and LAPACK's "
+            "the eigenvectors of a general matrix are fixed only up to a complex factor, and "
+            "LAPACK's "
             "choice of it is smooth only while their largest component stays the same one.\n"
             "Write instead: eigvals(x), or eigh(x) if the matrix is symmetric, or accept that with "
             "enable_eigvec_derivs=True"
@@ -428,7 +431,7 @@ def _eig_jvp(ctx, primals, tangents, *, left=False, right=True, enable_eigvec_de
     return tuple(outs), tuple(touts)
 
 
-eig = Op(
+eig: Op = Op(
     "eig",
     multiple=True,
     abstract=_eig_abstract,

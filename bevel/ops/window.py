@@ -16,7 +16,7 @@ from bevel.core import dtypes
 from bevel.core.aval import Aval
 from bevel.core.dtypes import FLOAT, NUMBER
 from bevel.core.errors import Unsupported as UnsupportedError
-from bevel.core.op import Op, Unsupported, linear
+from bevel.core.op import Op, Unsupported, linear, rule
 from bevel.ops.base import HALF, batch_broadcast, check_dtype
 from bevel.ops.reduce import NO_BODY_JVP, ORDERED, check_body, fold, greatest, least
 from bevel.ops.shape import pad
@@ -62,7 +62,7 @@ def windows(
         config = tuple(
             [(lo, hi, bd - 1) for (lo, hi), bd in zip(padding, base_dilation, strict=True)]
         )
-        x = pad.reference(x, np.asarray(fill, x.dtype), config=config)
+        x = rule(pad, "reference")(x, np.asarray(fill, x.dtype), config=config)
     if 0 in shape:
         return np.empty((*shape, *window), x.dtype)
     steps = [a * b for a, b in zip(x.strides, strides, strict=True)]
@@ -70,7 +70,7 @@ def windows(
     return np.lib.stride_tricks.as_strided(x, (*shape, *window), (*steps, *inner))
 
 
-def _batched(op: Op) -> Callable:
+def _batched(op: Callable) -> Callable:
     """Batch rule of an op over windows: one more axis, on which the window is a point."""
 
     def batch(
@@ -89,6 +89,12 @@ def _batched(op: Op) -> Callable:
     return batch
 
 
+_LARGE = 1 << 18
+"""Above this size a one-op program beats NumPy by more than it costs to look up; finding the
+elements that windows choose is slower, and worth a program 64 times earlier.
+"""
+
+
 class _Slices:
     """The windows of a program's value as one strided slice for each offset in the window.
 
@@ -99,7 +105,8 @@ class _Slices:
     def __init__(self, b, x: Aval, window, geometry):
         self.b = b
         self.strides, self.dilation = geometry["strides"], geometry["window_dilation"]
-        self.low, self.high = zip(*geometry["padding"], strict=True) if window else ((), ())
+        self.low = [low for low, _ in geometry["padding"]]
+        self.high = [high for _, high in geometry["padding"]]
         self.base = geometry["base_dilation"]
         self.places = window_shape("window", x, window, **geometry)
         self.offsets = list(np.ndindex(*window))
@@ -187,6 +194,7 @@ def _window_op(
         jvp=jvp,
         transpose=transpose,
         batch=lambda size, xs, batched, **params: _batched(op)(size, xs, batched, **params),
+        compile_above=_LARGE,
     )
     return op
 
@@ -278,18 +286,8 @@ def _gather_reference(t, x, *, window, select, **geometry):
 
 def _scatter_reference(ct, x, *, window, select, **geometry):
     index = _chosen(x, window, select, geometry)
-    padding, base = geometry["padding"], geometry["base_dilation"]
-    config = tuple([(lo, hi, bd - 1) for (lo, hi), bd in zip(padding, base, strict=True)])
     numbers = np.arange(1, x.size + 1).reshape(x.shape)
-    holds = windows(
-        pad.reference(numbers, np.asarray(0), config=config),
-        0,
-        window,
-        geometry["strides"],
-        ((0, 0),) * x.ndim,
-        (1,) * x.ndim,
-        geometry["window_dilation"],
-    )
+    holds = windows(numbers, 0, window, **geometry)
     flat = holds.reshape(*index.shape, math.prod(window))
     target = np.where(
         index < 0, 0, np.take_along_axis(flat, np.maximum(index, 0)[..., None], -1)[..., 0]
@@ -357,7 +355,7 @@ def _scatter_abstract(ct, x, *, window, select, **geometry):
 
 _CHOOSER = Unsupported("the operand that chooses carries no derivative")
 
-select_and_gather_add = Op(
+select_and_gather_add: Op = Op(
     "select_and_gather_add",
     abstract=_gather_abstract,
     reference=_gather_reference,
@@ -367,8 +365,9 @@ select_and_gather_add = Op(
     batch=lambda size, xs, batched, **params: _batched(select_and_gather_add)(
         size, xs, batched, **params
     ),
+    compile_above=_LARGE >> 6,
 )
-select_and_scatter_add = Op(
+select_and_scatter_add: Op = Op(
     "select_and_scatter_add",
     abstract=_scatter_abstract,
     reference=_scatter_reference,
@@ -378,6 +377,7 @@ select_and_scatter_add = Op(
     batch=lambda size, xs, batched, **params: _batched(select_and_scatter_add)(
         size, xs, batched, **params
     ),
+    compile_above=_LARGE >> 6,
 )
 
 # -- the generic windowed reduction ---------------------------------------------------------------
@@ -419,8 +419,8 @@ def _reduce_window_batch(size, args, batched, **params):
     if any(batched[half:]):
         raise UnsupportedError(
             "reduce_window: the initial value differs along a vmapped axis. It must be the "
-            "identity of the function "
-            "to reduce with, a constant; combine other values with the result instead"
+            "identity of the function to reduce with, a constant; combine other values with "
+            "the result instead"
         )
     inits = args[half:]
 
@@ -440,4 +440,5 @@ reduce_window = Op(
     transpose=NO_BODY_JVP,
     batch=_reduce_window_batch,
     multiple=True,
+    compile_above=_LARGE,
 )

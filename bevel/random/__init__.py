@@ -1,7 +1,7 @@
 """Random numbers from explicit keys: the same key gives the same numbers, on every device.
 
-A key is made from a seed, split into as many as are needed, and each is consumed by one draw. The bits are those
-of Threefry-2x32 in JAX's partitionable scheme, and so are the numbers.
+A key is made from a seed, split into as many as are needed, and each is consumed by one draw. The
+bits are those of Threefry-2x32 in JAX's partitionable scheme, and so are the numbers.
 
 >>> from bevel import random
 >>> key, subkey = random.split(random.key(0))

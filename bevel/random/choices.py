@@ -27,7 +27,8 @@ from bevel.random.keys import sampler
 def shuffled(words: Any, x: Any, axis: int) -> Any:
     """A value whose vectors along `axis` are permuted, each on its own.
 
-    Sorts by random 32-bit keys, as often as it takes that two elements never had equal keys throughout.
+    Sorts by random 32-bit keys, as often as it takes that two elements never had equal keys
+    throughout.
     """
     rounds = math.ceil(3 * math.log(max(1, x.size)) / math.log(2**32 - 1))
     for _ in range(rounds):
@@ -47,7 +48,8 @@ def permuted(name: str, words: Any, x: Any, axis: int, independent: bool) -> Any
     if handle.ndim == 0:
         if not dtypes.is_integer(handle.dtype):
             raise TypeError(
-                f"{name}: x must be an integer or have at least one axis, got a {handle.dtype.name} scalar.\n"
+                f"{name}: x must be an integer or have at least one axis, got a "
+                f"{handle.dtype.name} scalar.\n"
                 f"Write instead: random.{name}(key, n) for a permutation of range(n)."
             )
         return wrap(shuffled(words, _range(integer(name, "x", x)), axis_of(name, axis, 1)))
@@ -66,8 +68,8 @@ def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> A
         key: a random key.
         x: an array, or a Python integer n for `arange(n)`.
         axis: the axis along which to permute.
-        independent: whether each vector along the axis gets an order of its own; otherwise slices are
-            moved whole.
+        independent: whether each vector along the axis gets an order of its own; otherwise slices
+            are moved whole.
 
     Returns:
         An array of the shape and dtype of `x`.
@@ -145,14 +147,15 @@ def choice(
         replace: whether an element may be chosen again.
         p: probabilities of the elements, shape `(n,)`; even by default.
         axis: the axis of `a` whose slices are chosen.
-        mode: "low" or "high": resolution of the random numbers if `p` is given and `replace` is false.
+        mode: "low" or "high": resolution of the random numbers if `p` is given and `replace` is
+            false.
 
     Returns:
         An array of shape `a.shape[:axis] + shape + a.shape[axis + 1:]`.
 
     Raises:
-        ValueError: more elements than there are without replacement, nothing to choose from, or a wrong
-            shape of `p`.
+        ValueError: more elements than there are without replacement, nothing to choose from, or a
+            wrong shape of `p`.
 
     >>> from bevel import random
     >>> sorted(random.choice(random.key(0), 3, (3,), replace=False).tolist())
@@ -196,7 +199,8 @@ def categorical(
         key: a random key.
         logits: unnormalized log probabilities; the categories are along `axis`.
         axis: the axis of the categories.
-        shape: shape of the result, ending in that of `logits` without the axis, which is the default.
+        shape: shape of the result, ending in that of `logits` without the axis, which is the
+            default.
         replace: whether the draws along the leading axes of `shape` may repeat.
         mode: "low" or "high": resolution of the random numbers (see `gumbel`).
 

@@ -107,8 +107,8 @@ def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str | None = None
         key: a random key.
         shape: shape of the result.
         dtype: a float dtype; float32 by default.
-        mode: "low" (the default) takes one random number a draw and in float32 ends at 16; "high" takes
-            two and ends at 32.
+        mode: "low" (the default) takes one random number a draw and in float32 ends at 16; "high"
+            takes two and ends at 32.
 
     Raises:
         ValueError: another dtype or mode.
@@ -326,9 +326,11 @@ def multivariate_normal(
         key: a random key.
         mean: shape `(..., n)`.
         cov: symmetric and positive definite, shape `(..., n, n)`.
-        shape: shape of the result without its last axis; by default that of the leading axes together.
+        shape: shape of the result without its last axis; by default that of the leading axes
+            together.
         dtype: a float dtype; by default that of the parameters.
-        method: how the covariance is factored: "cholesky", or "eigh" or "svd" where it may be singular.
+        method: how the covariance is factored: "cholesky", or "eigh" or "svd" where it may be
+            singular.
 
     Returns:
         An array of shape `(*shape, n)`.
@@ -351,7 +353,8 @@ def multivariate_normal(
     mean, cov = mean.astype(own), cov.astype(own)
     if mean.ndim < 1 or cov.ndim < 2 or cov.shape[-2:] != 2 * mean.shape[-1:]:
         raise ValueError(
-            f"multivariate_normal: mean must have shape (..., n) and cov (..., n, n), got {mean.shape} "
+            "multivariate_normal: mean must have shape (..., n) and cov (..., n, n), got "
+            f"{mean.shape} "
             f"and {cov.shape}"
         )
     batch = {"mean": mean[..., 0], "cov": cov[..., 0, 0]}

@@ -46,7 +46,7 @@ def _poisson_small(words: Any, lam: Any, shape: Shape) -> Any:
 
 
 def _poisson_large(words: Any, lam: Any, shape: Shape) -> Any:
-    """Transformed rejection (Hoermann 1993, "The transformed rejection method for generating Poisson variables")."""
+    """Transformed rejection (Hoermann 1993, "... for generating Poisson random variables")."""
     rate = wrap(lam)
     log_rate = bnp.log(rate)
     b = 0.931 + 2.53 * bnp.sqrt(rate)
@@ -204,11 +204,9 @@ def binomial_value(words: Any, n: Any, p: Any, shape: Shape, dtype: np.dtype) ->
     if not nowhere(small._v):
         out = _binomial_small(words, bnp.where(small, n, 0.0)._v, q._v, shape).astype(dtype)
     if not nowhere((~small)._v):
-        # An endless count is settled below.
-        count, chance = bnp.where(small | endless, 1e4, n), bnp.where(small, 0.5, q)
-        out = bnp.where(
-            small, out, _binomial_large(words, count._v, chance._v, shape).astype(dtype)
-        )
+        count, chance = bnp.where(small, 1e4, n), bnp.where(small, 0.5, q)
+        large = _binomial_large(words, count._v, chance._v, shape).astype(dtype)
+        out = bnp.where(small, out, large)
     out = bnp.where(no_chance | no_count, float("nan"), out)
     out = bnp.where(endless & ~(no_chance | no_count), float("inf"), out)
     return bnp.where(flip | no_count | no_chance | endless, out, n.astype(dtype) - out)

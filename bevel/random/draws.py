@@ -1,7 +1,7 @@
 """The draws that the others are made of: bits, uniform, normal, integers, coins.
 
-Every function takes a key first (or as `key=`), consumes it, and gives JAX's numbers for the same key. The
-decorator `sampler` checks the key; the functions below get its words.
+Every function takes a key first (or as `key=`), consumes it, and gives JAX's numbers for the same
+key. The decorator `sampler` checks the key; the functions below get its words.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def float_dtype(name: str, dtype: Any, also_complex: bool = False) -> np.dtype:
     found = dtypes.as_dtype(dtype)
     if found not in dtypes.FLOAT and not (also_complex and dtypes.is_complex(found)):
         raise ValueError(
-            f"{name}: dtype must be a float{' or complex' if also_complex else ''} dtype, got {found.name}.\n"
+            f"{name}: dtype must be a float{' or complex' if also_complex else ''} dtype, got "
+            f"{found.name}.\n"
             f"Write instead: random.{name}(key, ..., dtype='float32'), then .astype({found.name!r})"
         )
     return found
@@ -73,7 +74,8 @@ def result_shape(name: str, shape: Any, **parameters: Any) -> Shape:
         wanted = "each other" if given is None else f"shape={given}"
         raise ValueError(
             f"{name}: the parameters have shapes {listed}, which do not broadcast to {wanted}.\n"
-            f"Write instead: shape={joined or '(..., *parameter.shape)'}, the whole shape of the result."
+            f"Write instead: shape={joined or '(..., *parameter.shape)'}, the whole shape of the "
+            "result."
         )
     return joined
 
@@ -82,7 +84,7 @@ def result_shape(name: str, shape: Any, **parameters: Any) -> Shape:
 
 
 def split_words(words: Any, num: int = 2) -> list[Any]:
-    """Words of `num` keys split from the last axis of words of one key, or of a batch of keys each."""
+    """Words of `num` keys split from the words of one key, or of each key of a batch."""
     keys = ops.split_key(words, shape=(num,))
     lead = tuple(keys.shape[:-2])
     parts = []
@@ -249,7 +251,8 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
         key: a random key.
         p: a number or an array of probabilities.
         shape: shape of the result; by default that of `p`.
-        mode: "low" takes one random number a draw, with a resolution of 1e-7 in float32; "high" takes two.
+        mode: "low" takes one random number a draw, with a resolution of 1e-7 in float32; "high"
+            takes two.
 
     Raises:
         ValueError: another mode, or `p` does not broadcast to `shape`.
@@ -325,7 +328,7 @@ def _clip_integer(x: Any, dtype: np.dtype) -> Any:
 
 
 def integers_between(words: Any, shape: Shape, dtype: np.dtype, low: Any, high: Any) -> Any:
-    """A value of integers in [low, high): the remainder of twice as many random bits as the dtype has."""
+    """A value of integers in [low, high): remainders of twice as many bits as the dtype has."""
     width = 8 * dtype.itemsize
     unsigned = np.dtype(f"uint{width}")
     if type(low) is int and type(high) is int:
@@ -359,7 +362,8 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
         key: a random key.
         shape: shape of the result.
         minval: smallest integer, a number or an array that broadcasts to `shape`.
-        maxval: one more than the largest, likewise. Where it is not above `minval`, the result is `minval`.
+        maxval: one more than the largest, likewise. Where it is not above `minval`, the result is
+            `minval`.
         dtype: an integer dtype; int32 by default.
 
     Raises:

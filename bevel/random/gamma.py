@@ -1,4 +1,4 @@
-"""Gamma draws, and those made of them: beta, Dirichlet, chi-square, Student's t, F, generalized normal, ball."""
+"""Gamma draws, and those made of them: beta, Dirichlet, chi-square, Student's t, F, balls."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def _draw(keys: Any, alpha: Any, log_space: bool) -> Any:
     """Marsaglia and Tsang 2000, "A simple method for generating gamma variables"."""
     dtype, a = alpha.dtype, wrap(alpha)
     large = a >= 1
-    d = bnp.where(large, a, a + 1) - dtype.type(1 / 3)
-    c = (dtype.type(1 / 3) / bnp.sqrt(d))._v
+    d = bnp.where(large, a, a + 1) - 1 / 3
+    c = (1 / 3 / bnp.sqrt(d))._v
     keys, boost_keys = split_words(keys)
 
     def going(key, x, v, u):
@@ -101,7 +101,7 @@ def _derivative(alpha: Any, out: Any, log_space: bool) -> Any:
 
 
 def gamma_value(words: Any, alpha: Any, shape: Shape, log_space: bool) -> Any:
-    """A value of gamma draws, or of their logarithms, from the words of one key; differentiable in `alpha`."""
+    """A value of gamma draws, or their logarithms, from one key; differentiable in `alpha`."""
     alpha = broadcast_value(alpha, shape)
     keys = ops.split_key(words, shape=(alpha.size,))
     flat = ops.reshape(alpha, shape=(alpha.size,))
@@ -271,7 +271,7 @@ def t(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Any:
 
 @sampler
 def f(key: Any, dfnum: Any, dfden: Any, shape: Any = None, dtype: Any = None) -> Any:
-    """Draws from the F distribution: the ratio of two chi-square draws, each over its degrees of freedom.
+    """Draws from the F distribution: ratios of chi-square draws over their degrees of freedom.
 
     Args:
         key: a random key.

@@ -1,8 +1,9 @@
 """Random keys: made, split, folded, and watched so that none is consumed twice by mistake.
 
-A key is a typed array of two uint32 words. Drawing and `split` consume it; `fold_in` does not, since it
-exists to derive many keys from one. Two draws from one key are equal or correlated, and nothing in the
-numbers shows it, so a second consumption is reported with both lines (setting `key_reuse`).
+A key is a typed array of two uint32 words. Drawing and `split` consume it; `fold_in` does not,
+since it exists to derive many keys from one. Two draws from one key are equal or correlated, and
+nothing in the numbers shows it, so a second consumption is reported with both lines (setting
+`key_reuse`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import bevel.ops as ops
 from bevel.core import config, dtypes
 from bevel.core.errors import KeyReuseError, KeyReuseWarning
 from bevel.core.handle import Handle, KeyTag, wrap
-from bevel.core.interpreter import EAGER, state
+from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.source import Source, user_source, where
 from bevel.numpy.arguments import size_of
 from bevel.numpy.convert import enter
@@ -44,7 +45,8 @@ def key_value(name: str, key: Any, single: bool = True) -> Any:
     if isinstance(key, Handle) and type(key._tag) is KeyTag:
         if single and len(key._v.shape) != 1:
             raise ValueError(
-                f"{name}: takes one key, got an array of keys of shape {tuple(key._v.shape[:-1])}.\n"
+                f"{name}: takes one key, got an array of keys of shape "
+                f"{tuple(key._v.shape[:-1])}.\n"
                 f"Write instead: bv.vmap(lambda key: random.{name}(key, ...))(keys), or keys[0]."
             )
         return key._v
@@ -73,15 +75,18 @@ def _not_a_key(name: str, key: Any) -> TypeError:
     )
 
 
-def _mark(name: str, tag: KeyTag) -> None:
+def _mark(name: str, tag: KeyTag, words: Any) -> None:
     """Note that a key is consumed here; report it if it was before."""
     mode = config.get("key_reuse")
     if mode == "allow":
         return
     here = user_source()
     before, tag.used = tag.used, here
+    if before is None:
+        return
     # A function that is traced again consumes the keys it closes over again, at the same line.
-    if before is not None and not (before == here and state.current is not EAGER):
+    retraced = before == here and state.current is not EAGER and not isinstance(words, Tracer)
+    if not retraced:
         _report(mode, name, before, here)
 
 
@@ -110,7 +115,7 @@ def sampler(fn: Callable[..., Any]) -> Callable[..., Any]:
                 "bv.device_put(x, device)"
             )
         out = fn(words, *args, **kwargs)
-        _mark(name, key._tag)
+        _mark(name, key._tag, words)
         return out
 
     return draw
@@ -121,8 +126,8 @@ def _report(mode: str, name: str, before: Source, here: Source | None) -> None:
         f"a random key is consumed a second time, by {name} at {where(here)}; the first was at "
         f"{where(before)}.\n"
         "Why: draws from one key are the same numbers, or correlated ones.\n"
-        "Write instead: key, subkey = random.split(key), and give each draw a key of its own. If the "
-        "repetition is meant, random.clone(key), or `with random.allow_key_reuse():`."
+        "Write instead: key, subkey = random.split(key), and give each draw a key of its own. "
+        "If the repetition is meant, random.clone(key), or `with random.allow_key_reuse():`."
     )
     if mode == "error":
         raise KeyReuseError(message)
@@ -159,7 +164,8 @@ def _seed_words(seed: Any) -> Any:
     value = handle._v
     if type(handle._tag) is KeyTag or not dtypes.is_integer(value.dtype):
         raise TypeError(
-            f"key: the seed must be an integer, got {type(seed).__name__} of dtype {handle.dtype}.\n"
+            f"key: the seed must be an integer, got {type(seed).__name__} of dtype "
+            f"{handle.dtype}.\n"
             "Write instead: random.key(0)"
         )
     if len(value.shape):
@@ -339,11 +345,12 @@ def _folded(name: str, data: Any) -> Any:
 
 
 def threefry_2x32(keypair: Any, count: Any) -> Any:
-    """The Threefry-2x32 hash of a flat array of counters, whose halves are the words of 64-bit counters.
+    """The Threefry-2x32 hash of an array of counters.
 
     Args:
         keypair: two uint32 words, or a random key.
-        count: a uint32 array; the first half of its elements are high words, the second half low words.
+        count: a uint32 array; the first half of its elements are high words, the second half low
+            words.
 
     Returns:
         A uint32 array of the shape of `count`.
@@ -361,7 +368,8 @@ def threefry_2x32(keypair: Any, count: Any) -> Any:
     if pair.dtype != _UINT32 or counters.dtype != _UINT32 or tuple(pair.shape) != (2,):
         raise TypeError(
             f"threefry_2x32: takes two uint32 words and uint32 counters, got {pair.dtype.name}"
-            f"{list(pair.shape)} and {counters.dtype.name}{list(counters.shape)}; use .astype('uint32')"
+            f"{list(pair.shape)} and {counters.dtype.name}{list(counters.shape)}; use "
+            ".astype('uint32')"
         )
     shape = tuple(counters.shape)
     flat = ops.reshape(counters, shape=(counters.size,))

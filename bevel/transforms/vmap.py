@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bevel.core.aval import Aval, aval_of
-from bevel.core.graph import Graph, evaluate, trace
+from bevel.core.graph import Graph, evaluate, subgraphs, trace
 from bevel.core.interpreter import Interpreter, Tracer, run_under, state
 from bevel.core.op import rule
 from bevel.ops import broadcast_in_dim
@@ -50,9 +50,12 @@ class Batch(Interpreter):
 
     def run(self, op, args, params):
         batched = tuple([type(a) is BatchTracer and a.interp is self for a in args])
-        names = op.collective is not None and self.axis.name is not None and params["axis_name"] == self.axis.name
+        name = self.axis.name
+        names = name is not None and op.collective is not None and params["axis_name"] == name
         if not names and not any(batched):
-            return run_under(self.outer, op, args, params)
+            # What a graph computes from the axis alone (its index, say) is batched all the same.
+            if name is None or not any(name in g.axis_names for g in subgraphs(params)):
+                return run_under(self.outer, op, args, params)
         vals = [a.value if b else a for a, b in zip(args, batched, strict=True)]
         saved = state.current
         state.current = self.outer

@@ -48,7 +48,9 @@ def prophet(known):
     import pandas
 
     for name in ("prophet", "prophet.plot", "cmdstanpy"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(
+            name
+        ).disabled = True  # several lines per fit; a level is set back at import
     from prophet import Prophet
 
     ahead = known.dates[-1] + np.arange(1, HORIZON + 1)

@@ -100,7 +100,7 @@ def check(source, packed, steps, ahead, expected):
     if not difference <= TOLERANCE:
         raise ExportError(
             f"predict.py differs from the model by {difference:.2g} in log counts (at most "
-            f"{TOLERANCE} is allowed) on a batch of {len(steps)} windows. Nothing was written. If "
-            "you changed model.py, change numpy_model.py as well."
+            f"{TOLERANCE} is allowed) on a batch of {len(steps)} windows. If you changed "
+            "model.py, change numpy_model.py as well"
         )
     return difference

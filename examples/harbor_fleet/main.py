@@ -30,8 +30,8 @@ def main(arguments=None):
     except (DataError, RunFolderError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except ExportError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ExportError, OSError) as error:
+        print(f"error: {error}; no run folder was written", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
@@ -59,7 +59,7 @@ def _parser():
     train = command(
         "train", _train, "Train on a file, score on its last 30 days, forecast the next 7.", False
     )
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=_whole, default=0)
     resume = command("resume", _resume, "Train a run further and write it anew.")
     predict = command("predict", _predict, "Forecast the seven days after a file's last.")
     evaluate = command("evaluate", _evaluate, "Score a run on the last 30 days of a file.")
@@ -79,9 +79,15 @@ def _parser():
     return parser
 
 
+def _whole(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number: write 0, 1, 2, ...")
+    return int(text)
+
+
 def _positive(text):
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of epochs: write 1, 2, ...")
+    if _whole(text) == 0:
+        raise argparse.ArgumentTypeError("0 epochs train nothing: write 1, 2, ...")
     return int(text)
 
 

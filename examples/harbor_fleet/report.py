@@ -154,7 +154,7 @@ def write_plots(folder, fleet, forecasts):
         locator = AutoDateLocator()
         panels[-1].xaxis.set_major_locator(locator)
         panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        panels[0].legend(loc="upper left", ncols=4, fontsize=8)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
         paths[city] = folder / f"plot-{number:02d}-{_file_name(city)}.png"
         figure.savefig(paths[city], dpi=110)
     return paths

@@ -43,11 +43,11 @@ F = graph(lambda x, y: (ops.mul(ops.sin(x), y), ops.exp(y), ops.sin(x)), ROW, RO
 UNUSED = graph(lambda x, y: (ops.tanh(x), x, full(2.0)), ROW, ROW)
 CALLS = [
     Sample(op, (row(0), row(1)), {"graph": g, **extra}, grad=(0, 1), name=name)
-    for op, extra in ((call, {"name": "f"}), (remat, {"policy": None}), (remat_backward, {}))
+    for op, extra in ((call, {"name": "f"}), (remat, {"policy": None, "prevent_cse": True}), (remat_backward, {}))
     for name, g in (("f", F), ("unused", UNUSED))
 ]
 KEEP_SIN = Sample(
-    remat, (row(0), row(1)), {"graph": F, "policy": lambda op, *a, **p: op.name == "sin"}, grad=(0, 1), name="policy"
+    remat, (row(0), row(1)), {"graph": F, "policy": lambda op, *a, **p: op.name == "sin", "prevent_cse": False}, grad=(0, 1), name="policy"
 )
 
 # -- scan: (constant, carry, rows) -> (carry, rows)

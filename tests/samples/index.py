@@ -95,6 +95,7 @@ FAR = (
     GatherDims((1, 2), (), (0, 1)),
     (2, 2),
 )
+SINGLE = ((5, 3), np.array([3], np.int32), GatherDims((0,), (0,), (0,)), (1, 3))
 UNIQUE = ((5, 3), np.array([[3], [0], [4]], np.int32), GatherDims((1,), (0,), (0,)), (1, 3))
 
 INSIDE = dict(
@@ -186,6 +187,7 @@ SETS = [
     ],
     put(scatter, UNIQUE, grad=(0, 2), unique_indices=True, name="unique"),
     put(scatter, ROWS, mode="promise_in_bounds", grad=(0, 2), name="promise"),
+    put(scatter, SINGLE, mode="fill", grad=(0, 2), name="single"),
     put(scatter, ROWS, "complex64", grad=(0, 2), name="complex"),
 ]
 
@@ -219,6 +221,7 @@ MULS = [
         for n, g in dict(INSIDE, out=OUTSIDE, far=FAR).items()
     ],
     put(scatter_mul, UNIQUE, grad=(0, 2), unique_indices=True, name="unique"),
+    put(scatter_mul, SINGLE, mode="fill", grad=(0, 2), name="single"),
     Sample(
         scatter_mul,
         (

@@ -58,7 +58,7 @@ def solves():
                         unit_diagonal=lower,
                     )
                     args = (positive((3, 3), dtype), b)
-                    # The conjugate of the matrix is not complex-linear, so jax's convention for it is tested apart.
+                    # A conjugate is not complex-linear: finite differences do not apply.
                     wrt = (1,) if conjugate_a else (0, 1)
                     name = "-".join(k for k, v in params.items() if v)
                     yield Sample(

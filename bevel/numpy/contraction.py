@@ -23,6 +23,14 @@ from bevel.numpy.products import contract, precision_of, preferred_of
 Path = tuple[tuple[int, ...], ...]
 
 
+class Direct(NamedTuple):
+    """A product of two operands that is one `dot_general` and, if need be, one transpose."""
+
+    contract: tuple[tuple[int, ...], tuple[int, ...]]
+    batch: tuple[tuple[int, ...], tuple[int, ...]]
+    order: tuple[int, ...] | None
+
+
 class Plan(NamedTuple):
     """An einsum whose shapes are known: labels of operands and result, sizes, order of the
     products.
@@ -32,6 +40,7 @@ class Plan(NamedTuple):
     output: str
     sizes: dict[str, int]
     path: Path
+    direct: Direct | None
 
 
 def _fail(subscripts: str, shapes: tuple, why: str, instead: str) -> ShapeError:
@@ -108,7 +117,32 @@ def _plan(subscripts: str, shapes: tuple, optimize: Any) -> Plan:
             f"the result {output!r} names an axis twice",
             "bnp.diag for a diagonal",
         )
-    return Plan(tuple(inputs), output, sizes, _path(tuple(inputs), output, sizes, optimize))
+    path = _path(tuple(inputs), output, sizes, optimize)
+    return Plan(tuple(inputs), output, sizes, path, _direct(inputs, output, sizes, shapes))
+
+
+def _direct(inputs: list[str], output: str, sizes: dict[str, int], shapes: tuple) -> Direct | None:
+    """The one product that this is, if nothing has to be done to the operands first."""
+    if len(inputs) != 2 or any(len(set(term)) != len(term) for term in inputs):
+        return None
+    if any(
+        n != sizes[c]
+        for term, s in zip(inputs, shapes, strict=True)
+        for c, n in zip(term, s, strict=True)
+    ):
+        return None
+    x, y = inputs
+    shared = [c for c in x if c in y]
+    summed = [c for c in shared if c not in output]
+    if not summed or any(c not in output and c not in shared for c in x + y):
+        return None
+    batch = [c for c in shared if c in output]
+    places = [
+        tuple([tuple([t.index(c) for c in some]) for t in inputs]) for some in (summed, batch)
+    ]
+    made = [*batch, *[c for c in x if c not in shared], *[c for c in y if c not in shared]]
+    order = tuple([made.index(c) for c in output])
+    return Direct(places[0], places[1], None if order == tuple(range(len(order))) else order)
 
 
 def _path(inputs: tuple[str, ...], output: str, sizes: dict[str, int], optimize: Any) -> Path:
@@ -196,6 +230,12 @@ def _pair(
 
 def contract_labels(plan: Plan, values: list[Any], precision: Any, preferred: Any) -> Any:
     """Run a plan on values of one dtype."""
+    if plan.direct is not None:
+        pairs, batch, order = plan.direct
+        out = ops.dot_general(
+            *values, contract=pairs, batch=batch, precision=precision, preferred=preferred
+        )
+        return out if order is None else ops.transpose(out, permutation=order)
     terms = []
     for value, labels in zip(values, plan.inputs, strict=True):
         # An axis of size 1 under a label that is larger elsewhere broadcasts: it drops out.

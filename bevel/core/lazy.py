@@ -1,0 +1,51 @@
+"""Packages whose parts load when they are first used (PEP 562).
+
+A package's `__init__` lists which module has which names; nothing of it is imported before somebody asks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def attach(
+    package: str, parts: Mapping[str, Sequence[str]], modules: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """The `__getattr__`, `__dir__` and `__all__` of a package.
+
+    Args:
+        package: its name.
+        parts: for each module, the names it gives to the package.
+        modules: names in the package that stand for whole modules.
+
+    >>> get, _, names = attach("bevel.core", {"bevel.core.dtypes": ["promote_types"]})
+    >>> names, get("promote_types").__name__
+    (['promote_types'], 'promote_types')
+    """
+    where = {name: module for module, names in parts.items() for name in names}
+    whole = dict(modules or {})
+    every = sorted([*where, *whole])
+
+    def __getattr__(name: str) -> Any:
+        if name in where:
+            found = getattr(importlib.import_module(where[name]), name)
+        elif name in whole:
+            found = importlib.import_module(whole[name])
+        else:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{_similar(name, every)}")
+        setattr(sys.modules[package], name, found)
+        return found
+
+    return __getattr__, lambda: every, every
+
+
+def _similar(name: str, known: Sequence[str]) -> str:
+    if name.startswith("__"):
+        return ""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
