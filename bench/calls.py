@@ -13,6 +13,7 @@ def run() -> None:
     jax = peer("jax")
     report = Report("jitted call, n arrays of 8 floats in and out", ["jax"] if jax else [])
     for n in (1, 10, 200):
+
         def shift(*xs):
             return [x + 1 for x in xs]
 

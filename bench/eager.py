@@ -25,7 +25,11 @@ print(time.perf_counter() - t0)
 def first_calls(module: str) -> float:
     """Seconds that the first calls of 30 distinct ops take in a fresh process, imports not counted."""
     code = FIRST_CALLS.format(module=module)
-    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+    )
 
 
 def run() -> None:
@@ -50,7 +54,12 @@ def run() -> None:
         )
         report.row(
             f"tanh(x*2+1), {size:,}",
-            interleaved({n: lambda n=n, x=x: wait(n, libraries[n].tanh(x * 2 + 1)) for n, x in arrays.items()}),
+            interleaved(
+                {
+                    n: lambda n=n, x=x: wait(n, libraries[n].tanh(x * 2 + 1))
+                    for n, x in arrays.items()
+                }
+            ),
         )
     modules = {"bevel": "bevel.numpy", "numpy": "numpy"} | ({"jax": "jax.numpy"} if jnp else {})
     rounds = [{n: first_calls(m) for n, m in modules.items()} for _ in range(3)]

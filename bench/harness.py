@@ -22,7 +22,9 @@ def peer(name: str) -> Any:
         return None
 
 
-def interleaved(contenders: dict[str, Contender], rounds: int = 15, seconds: float = 0.02) -> dict[str, float]:
+def interleaved(
+    contenders: dict[str, Contender], rounds: int = 15, seconds: float = 0.02
+) -> dict[str, float]:
     """Median seconds per call of each contender; each round times all of them one after the other.
 
     The number of calls per timing is chosen so that one takes about `seconds`.

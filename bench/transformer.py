@@ -29,10 +29,18 @@ def parameters(depth: int) -> dict[str, Any]:
         return (rng.standard_normal((m, n)) / np.sqrt(m)).astype(np.float32)
 
     block = lambda: {  # noqa: E731
-        "ln1": np.ones(D, np.float32), "qkv": matrix(D, 3 * D), "out": matrix(D, D),
-        "ln2": np.ones(D, np.float32), "up": matrix(D, 4 * D), "down": matrix(4 * D, D),
+        "ln1": np.ones(D, np.float32),
+        "qkv": matrix(D, 3 * D),
+        "out": matrix(D, D),
+        "ln2": np.ones(D, np.float32),
+        "up": matrix(D, 4 * D),
+        "down": matrix(4 * D, D),
     }
-    return {"embed": matrix(VOCABULARY, D), "blocks": [block() for _ in range(depth)], "head": matrix(D, VOCABULARY)}
+    return {
+        "embed": matrix(VOCABULARY, D),
+        "blocks": [block() for _ in range(depth)],
+        "head": matrix(D, VOCABULARY),
+    }
 
 
 def make_loss(xp: Any) -> Any:
@@ -91,7 +99,10 @@ def run(depths: tuple[int, ...] = DEPTHS) -> None:
     """Print three rows a depth. JAX's compile is skipped beyond depth BEVEL_BENCH_JAX_DEPTH (24)."""
     jax = peer("jax")
     limit = int(os.environ.get("BEVEL_BENCH_JAX_DEPTH", "24"))
-    report = Report("gradient of a plain transformer (d=128, 4 heads, sequence 64, batch 4)", ["jax"] if jax else [])
+    report = Report(
+        "gradient of a plain transformer (d=128, 4 heads, sequence 64, batch 4)",
+        ["jax"] if jax else [],
+    )
     # One small program each beforehand: neither library's own start counts.
     bv.jit(lambda x: x + 1)(bnp.ones(2)).block_until_ready()
     if jax:
@@ -108,7 +119,8 @@ def run(depths: tuple[int, ...] = DEPTHS) -> None:
                 {n: statistics.median(getattr(t, phase) for t in ts) for n, ts in runs.items()},
             )
         report.row(
-            f"depth {depth}: step", interleaved({n: ts[0].step for n, ts in runs.items()}, rounds=9, seconds=0.2)
+            f"depth {depth}: step",
+            interleaved({n: ts[0].step for n, ts in runs.items()}, rounds=9, seconds=0.2),
         )
     report.show()
 

@@ -19,7 +19,9 @@ from bevel.core.source import user_frame, user_source, where
 _print = print
 
 
-def callback(callback: Callable[..., Any], *args: Any, ordered: bool = False, **kwargs: Any) -> None:
+def callback(
+    callback: Callable[..., Any], *args: Any, ordered: bool = False, **kwargs: Any
+) -> None:
     """Call a Python function with the values of arrays, each time the program gets here.
 
     Args:
@@ -34,19 +36,29 @@ def callback(callback: Callable[..., Any], *args: Any, ordered: bool = False, **
     3
     """
     leaves, treedef = tree.flatten((args, kwargs))
-    dynamic = [is_array_like(x) and not (isinstance(x, Handle) and type(x._tag) is KeyTag) for x in leaves]
+    dynamic = [
+        is_array_like(x) and not (isinstance(x, Handle) and type(x._tag) is KeyTag) for x in leaves
+    ]
 
     def call(*arrays: Any) -> None:
         given = iter(arrays)
-        a, kw = tree.unflatten(treedef, [next(given) if d else x for x, d in zip(leaves, dynamic, strict=True)])
+        a, kw = tree.unflatten(
+            treedef, [next(given) if d else x for x, d in zip(leaves, dynamic, strict=True)]
+        )
         callback(*a, **kw)
 
-    io_callback(call, None, *[x for x, d in zip(leaves, dynamic, strict=True) if d], ordered=ordered)
+    io_callback(
+        call, None, *[x for x, d in zip(leaves, dynamic, strict=True) if d], ordered=ordered
+    )
 
 
 def _check_format(fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
     """Compare a format string with the arguments before the program runs."""
-    fields = [f.split(".")[0].split("[")[0] for _, f, _, _ in string.Formatter().parse(fmt) if f is not None]
+    fields = [
+        f.split(".")[0].split("[")[0]
+        for _, f, _, _ in string.Formatter().parse(fmt)
+        if f is not None
+    ]
     used = {f for f in fields if f and not f.isdigit()}
     missing, unused = sorted(used - set(kwargs)), sorted(set(kwargs) - used)
     n = max(sum(f == "" for f in fields), *[int(f) + 1 for f in fields if f.isdigit()], 0)

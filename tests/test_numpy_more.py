@@ -44,6 +44,8 @@ M34, M43, V3, V4, T234 = F(3, 4), F(4, 3), F(3), F(4), F(2, 3, 4)
 I34 = INT(3, 4)
 NAN34 = with_nan(3, 4)
 SORTED = np.sort(F(6))
+U8 = INT(3, 2, low=0, high=256).astype(np.uint8)
+BITS = [(None, "big"), (0, "little"), (1, "big")]
 
 # (name, expression, arrays); a name that ends in "'" is also differentiated.
 CASES = [
@@ -399,6 +401,8 @@ CASES = [
         (T234, V4),
     ),
     ("vectorize-elements", lambda xp, x, y: xp.vectorize(lambda a, b: a + 2 * b)(x, y), (M34, V4)),
+    ("packbits", lambda xp, x: [xp.packbits(x, a, o) for a, o in BITS], (B,)),
+    ("unpackbits", lambda xp, x: [xp.unpackbits(x, a, 3, o) for a, o in BITS], (U8,)),
     (
         "windows",
         lambda xp: [

@@ -52,7 +52,9 @@ def content_of(value: Any, old: Any = None) -> Any:
 
 def _at(value: Any, handle: Handle, dtype: Any) -> Handle:
     """The value at a dtype; a Python integer that does not fit raises."""
-    return enter(value, dtype) if isinstance(value, int | float | complex) else astype(handle, dtype)
+    return (
+        enter(value, dtype) if isinstance(value, int | float | complex) else astype(handle, dtype)
+    )
 
 
 _RANK = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}

@@ -15,12 +15,17 @@ import numpy as np
 from bevel.control.call import drop, indices, merge, pick, prune
 from bevel.control.while_loop import while_loop
 from bevel.core.aval import Aval, aval_of
-from bevel.core.graph import Graph, evaluate, trace
-from bevel.core.interpreter import run_under
+from bevel.core.graph import Graph, evaluate, live_equations, trace
+from bevel.core.interpreter import under
 from bevel.core.op import Op, is_undefined
 from bevel.ops import add, dynamic_slice, dynamic_update_slice, lt, reshape, sub, transpose, zeros
 from bevel.transforms.jvp import instantiate, jvp_graph
-from bevel.transforms.linearize import PartialBuilder, partial_eval_graph, record_linear
+from bevel.transforms.linearize import (
+    PartialBuilder,
+    Split,
+    partial_eval_graph,
+    record_linear,
+)
 from bevel.transforms.transpose import backward
 from bevel.transforms.vmap import batch_graph, with_batch_axis
 
@@ -223,88 +228,90 @@ def swap_leading(x: Any) -> Any:
     return transpose(x, permutation=(1, 0, *from_shape))
 
 
-def _scan_partial(builder: PartialBuilder, args, unknown, params):
-    """Known results and residuals come from one scan, the rest from a second, recorded one.
+def _varying(graph: Graph, n_consts: int) -> set:
+    """The variables of a body that may change from step to step."""
+    found = set(graph.inputs[n_consts:])
+    for e in graph.eqns:
+        if e.effect or any(i in found for i in e.inputs):
+            found.update(e.outputs)
+    return found
 
-    A residual that does not change from step to step is handed over once, not stacked.
+
+class _Residuals:
+    """Where each residual of a body comes from.
+
+    A row of an operand or of a known result is taken from there; what does not change from step to
+    step is computed once; the rest becomes `stacked`, further results of the known scan.
     """
+
+    def __init__(self, split: Split, n_consts: int, n_carry: int):
+        self.graph = graph = split.known
+        n_out = split.out_unknown.count(False)
+        computed = iter(graph.outputs[n_out:])
+        pool = graph.inputs + graph.outputs[:n_out]
+        atoms = [next(computed) if f is None else pool[f] for f in split.forwarded]
+        consts = graph.inputs[:n_consts]
+        rows = graph.inputs[n_consts + n_carry :] + graph.outputs[n_carry:n_out]
+        varying = _varying(graph, n_consts)
+        self.outputs = graph.outputs[:n_out]
+        self.once = [a for a in dict.fromkeys(atoms) if a not in varying and a not in consts]
+        self.stacked = [a for a in dict.fromkeys(atoms) if a in varying and a not in rows]
+        self.fixed = [a not in varying for a in atoms]
+        self.atoms = atoms
+        self.known = [*consts, *self.once, *rows, *self.stacked]
+        self.consts = consts
+
+    def body(self) -> Graph:
+        """The body of the known scan."""
+        outputs = self.outputs + self.stacked
+        return Graph(self.graph.inputs, live_equations(self.graph.eqns, outputs), outputs)
+
+    def values(self, consts: Sequence[Any], xs: Sequence[Any], ys: Sequence[Any]) -> list[Any]:
+        """The residuals, from the operands and the stacked results of the known scan."""
+        first = Graph(self.consts, live_equations(self.graph.eqns, self.once), self.once)
+        at = dict(zip(self.known, [*consts, *evaluate(first, consts), *xs, *ys], strict=True))
+        return [at[a] for a in self.atoms]
+
+
+def _scan_partial(builder: PartialBuilder, args, unknown, params):
+    """Known results and residuals come from one scan, the rest from a second, recorded one."""
     body, n_consts, n_carry = params["body"], params["n_consts"], params["n_carry"]
     flags = _carry_fixpoint(
         n_consts, n_carry, list(unknown), lambda f: partial_eval_graph(body, f).out_unknown
     )
-    carry_unknown = flags[n_consts : n_consts + n_carry]
-    force = tuple(carry_unknown) + (False,) * (len(body.outputs) - n_carry)
-    split = partial_eval_graph(body, flags, force)
-    n_known_carry = n_carry - sum(carry_unknown)
     consts_u, carry_u, xs_u = _split(flags, n_consts, n_carry)
+    force = tuple(carry_u) + (False,) * (len(body.outputs) - n_carry)
+    split = partial_eval_graph(body, flags, force)
     consts, carry, xs = _split(args, n_consts, n_carry)
-    known_args = drop(consts_u, consts) + drop(carry_u, carry) + drop(xs_u, xs)
-    n_known_consts, n_known_xs = len(drop(consts_u, consts)), len(drop(xs_u, xs))
-    n_known_out = len(split.out_unknown) - sum(split.out_unknown)
-
-    # Which residuals are whole constants, which are rows of known xs, and which must be stacked.
-    n_known_in = len(known_args)
-    stacked_from: list[tuple[str, int]] = []
-    extra: list[Any] = []
-    computed = n_known_out
-    known_graph = split.known
-    for f in split.forwarded:
-        if f is None:
-            stacked_from.append(("y", computed - n_known_carry))
-            computed += 1
-        elif f < n_known_consts:
-            stacked_from.append(("const", f))
-        elif f < n_known_consts + n_known_carry:
-            extra.append(known_graph.inputs[f])
-            stacked_from.append(("extra", len(extra) - 1))
-        elif f < n_known_in:
-            stacked_from.append(("x", f - n_known_consts - n_known_carry))
-        elif f - n_known_in < n_known_carry:
-            extra.append(known_graph.outputs[f - n_known_in])
-            stacked_from.append(("extra", len(extra) - 1))
-        else:
-            stacked_from.append(("y", f - n_known_in - n_known_carry))
-    if extra:
-        known_graph = Graph(known_graph.inputs, known_graph.eqns, known_graph.outputs + extra)
-    first_extra = len(split.known.outputs) - n_known_carry
-    scan_params = {k: params[k] for k in ("length", "reverse", "unroll")}
-    outs = run_under(
-        builder.outer,
-        scan,
-        tuple(known_args),
-        {**scan_params, "body": known_graph, "n_consts": n_known_consts, "n_carry": n_known_carry},
+    known_consts, known_carry, known_xs = drop(consts_u, consts), drop(carry_u, carry), drop(xs_u, xs)
+    n_known = len(known_carry)
+    residuals = split.known.cached(
+        ("residuals", split), lambda: _Residuals(split, len(known_consts), n_known)
     )
-    ys = outs[n_known_carry:]
-    known_xs = known_args[n_known_consts + n_known_carry :]
-    assert len(known_xs) == n_known_xs
-    sources = {
-        "const": lambda i: known_args[i],
-        "x": lambda i: known_xs[i],
-        "y": lambda i: ys[i],
-        "extra": lambda i: ys[first_extra + i],
-    }
-    residuals = [(kind == "const", sources[kind](i)) for kind, i in stacked_from]
-    is_const = [c for c, _ in residuals]
-    values = [v for _, v in residuals]
-
-    # The linear body's inputs are (residuals, unknown consts, carry, xs); scan wants stacked ones last.
-    lin = split.linear
-    n_res, n_uc, n_ucarry = len(values), sum(consts_u), sum(carry_u)
-    res_vars, rest_vars = lin.inputs[:n_res], lin.inputs[n_res:]
-    inputs = (
-        pick(is_const, res_vars) + rest_vars[: n_uc + n_ucarry] + drop(is_const, res_vars) + rest_vars[n_uc + n_ucarry :]
-    )
-    linear_body = Graph(inputs, lin.eqns, lin.outputs)
-    # A carry whose tangent appears only later starts from a known value.
-    carry_args = pick(carry_u, carry)
-    operands = pick(is_const, values) + pick(consts_u, consts) + carry_args + drop(is_const, values) + pick(xs_u, xs)
-    linear = builder.record(
-        scan,
-        operands,
-        {**scan_params, "body": linear_body, "n_consts": sum(is_const) + n_uc, "n_carry": n_ucarry},
-    )
-    known_outs = [*outs[:n_known_carry], *ys[: n_known_out - n_known_carry]]
-    return tuple(merge(split.out_unknown, linear, known_outs))
+    known_body = split.known.cached(("scan known", split), residuals.body)
+    shared = {k: params[k] for k in ("length", "reverse", "unroll")}
+    with under(builder.outer):
+        outs = scan(
+            *known_consts,
+            *known_carry,
+            *known_xs,
+            body=known_body,
+            n_consts=len(known_consts),
+            n_carry=n_known,
+            **shared,
+        )
+        values = residuals.values(known_consts, known_xs, outs[n_known:])
+    # The linear body's inputs are (residuals, unknown consts, carry, xs); scan wants rows last.
+    lin, fixed = split.linear, residuals.fixed
+    n_before = len(values) + sum(consts_u) + sum(carry_u)
+    res, middle, rows = lin.inputs[: len(values)], lin.inputs[len(values) : n_before], lin.inputs[n_before:]
+    linear_body = Graph(pick(fixed, res) + middle + drop(fixed, res) + rows, lin.eqns, lin.outputs)
+    operands = pick(fixed, values) + pick(consts_u, consts) + pick(carry_u, carry)
+    operands += drop(fixed, values) + pick(xs_u, xs)
+    n_linear_consts = sum(fixed) + sum(consts_u)
+    more = {"body": linear_body, "n_consts": n_linear_consts, "n_carry": sum(carry_u)}
+    linear = builder.record(scan, operands, {**shared, **more})
+    return tuple(merge(split.out_unknown, linear, outs[: len(residuals.outputs)]))
 
 
 def _scan_transpose(cts, *args, body, length, reverse, unroll, n_consts, n_carry):

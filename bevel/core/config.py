@@ -46,7 +46,9 @@ def _default_cache_dir() -> str:
 
 
 SETTINGS: dict[str, Setting] = {
-    "platforms": Setting("", str, "Comma-separated platforms to use, first is the default: cpu, cuda."),
+    "platforms": Setting(
+        "", str, "Comma-separated platforms to use, first is the default: cpu, cuda."
+    ),
     "num_cpu_devices": Setting(1, int, "Number of CPU devices; fixed once the first one is used."),
     "default_device": Setting(None, lambda v: v, "Device on which new arrays are placed."),
     "default_matmul_precision": Setting(
@@ -55,10 +57,14 @@ SETTINGS: dict[str, Setting] = {
         "Precision of float32 products where none is given.",
     ),
     "numpy_dtype_promotion": Setting(
-        "standard", _one_of("standard", "strict"), "strict refuses implicit promotion between arrays."
+        "standard",
+        _one_of("standard", "strict"),
+        "strict refuses implicit promotion between arrays.",
     ),
     "key_reuse": Setting(
-        "warn", _one_of("allow", "warn", "error"), "What happens when a random key is consumed twice."
+        "warn",
+        _one_of("allow", "warn", "error"),
+        "What happens when a random key is consumed twice.",
     ),
     "disable_jit": Setting(False, bool, "Run jitted functions op by op, as plain Python."),
     "traceback_filtering": Setting(True, bool, "Hide Bevel's own frames from tracebacks."),
@@ -74,7 +80,9 @@ SETTINGS: dict[str, Setting] = {
     ),
     "gpu_preallocate": Setting(False, bool, "Take most of the GPU's memory at first use."),
     "gpu_memory_fraction": Setting(0.75, float, "Share of GPU memory that may be used."),
-    "check_graphs": Setting(False, bool, "Validate every graph that is built (slow; used by the tests)."),
+    "check_graphs": Setting(
+        False, bool, "Validate every graph that is built (slow; used by the tests)."
+    ),
 }
 
 

@@ -39,7 +39,7 @@ COMPLEX = (complex64, complex128)
 NUMBER = INT + FLOAT + COMPLEX
 ALL = BOOL + NUMBER
 
-_KIND = {
+_KIND: dict[np.dtype, str] = {
     **dict.fromkeys(BOOL, "b"),
     **dict.fromkeys(SIGNED, "i"),
     **dict.fromkeys(UNSIGNED, "u"),
@@ -211,7 +211,11 @@ def finfo(dtype):
     0.0078125
     """
     dtype = as_dtype(dtype)
-    return np.finfo(dtype) if dtype in (float16, float32, float64, *COMPLEX) else ml_dtypes.finfo(dtype)
+    return (
+        np.finfo(dtype)
+        if dtype in (float16, float32, float64, *COMPLEX)
+        else ml_dtypes.finfo(dtype)
+    )
 
 
 def iinfo(dtype):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ INLINE_SIZE = 32
 """Concrete arrays up to this many elements are written into the program; larger ones become inputs."""
 
 
+@final
 class Var:
     """A variable: defined once, by an equation or as an input."""
 
@@ -25,6 +26,7 @@ class Var:
         self.aval = aval
 
 
+@final
 class Lit:
     """A small constant written into the program."""
 
@@ -43,7 +45,9 @@ class Eqn:
 
     __slots__ = ("inputs", "op", "outputs", "params", "source")
 
-    def __init__(self, op, inputs: list[Atom], outputs: list[Var], params: dict[str, Any], src: Source | None):
+    def __init__(
+        self, op, inputs: list[Atom], outputs: list[Var], params: dict[str, Any], src: Source | None
+    ):
         self.op = op
         self.inputs = inputs
         self.outputs = outputs
@@ -51,7 +55,13 @@ class Eqn:
         self.source = src
 
     def replace(self, **changes: Any) -> Eqn:
-        fields = dict(op=self.op, inputs=self.inputs, outputs=self.outputs, params=self.params, src=self.source)
+        fields = dict(
+            op=self.op,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            params=self.params,
+            src=self.source,
+        )
         return Eqn(**{**fields, **changes})
 
     @property
@@ -88,7 +98,9 @@ class Graph:
 
         def make() -> frozenset:
             own = {e.params["axis_name"] for e in self.eqns if e.op.collective is not None}
-            return frozenset(own.union(*[g.axis_names for e in self.eqns for g in subgraphs(e.params)]))
+            return frozenset(
+                own.union(*[g.axis_names for e in self.eqns for g in subgraphs(e.params)])
+            )
 
         return self.cached("axis names", make)
 
@@ -175,12 +187,16 @@ class GraphBuilder(Interpreter):
 
     run = record
 
-    def finish(self, inputs: Sequence[GraphTracer], outputs: Sequence[Any]) -> tuple[Graph, list[Any]]:
+    def finish(
+        self, inputs: Sequence[GraphTracer], outputs: Sequence[Any]
+    ) -> tuple[Graph, list[Any]]:
         """The graph (inputs: captured values first, then `inputs`) and the captured values it uses."""
         outs = [self.atom(o) for o in outputs]
         arg_vars = [t.var for t in inputs]
         eqns = live_equations(self.eqns, outs)
-        used = {v for e in eqns for v in e.inputs if type(v) is Var} | {o for o in outs if type(o) is Var}
+        used = {v for e in eqns for v in e.inputs if type(v) is Var} | {
+            o for o in outs if type(o) is Var
+        }
         pairs = [
             (var, value)
             for var, value in zip(self.const_vars.values(), self.const_values, strict=True)
@@ -213,7 +229,9 @@ def live_equations(eqns: Sequence[Eqn], outputs: Sequence[Atom]) -> list[Eqn]:
     return kept
 
 
-def trace(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], what: str) -> tuple[Graph, list[Any]]:
+def trace(
+    fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], what: str
+) -> tuple[Graph, list[Any]]:
     """Run `fn` on tracers and return the graph of its ops, and the outer values it captured.
 
     The graph's first inputs are the captured values, then come those of `avals`.
@@ -259,7 +277,11 @@ def to_text(graph: Graph, indent: str = "") -> str:
 
     def name(atom: Atom) -> str:
         if type(atom) is Lit:
-            return repr(atom.value.item()) if atom.value.size == 1 else f"{atom.aval}{atom.value.tolist()}"
+            return (
+                repr(atom.value.item())
+                if atom.value.size == 1
+                else f"{atom.aval}{atom.value.tolist()}"
+            )
         return names.setdefault(atom, _letters(len(names)))
 
     def typed(atom: Atom) -> str:
@@ -295,7 +317,9 @@ def check(graph: Graph) -> None:
         scope.add(var)
 
     def use(atom: Atom):
-        assert type(atom) is Lit or atom in scope, f"a {atom.aval} variable is used before it is defined"
+        assert type(atom) is Lit or atom in scope, (
+            f"a {atom.aval} variable is used before it is defined"
+        )
 
     for v in graph.inputs:
         define(v)
@@ -307,8 +331,10 @@ def check(graph: Graph) -> None:
         avals = eqn.op.abstract(*[i.aval for i in eqn.inputs], **eqn.params)
         avals = list(avals) if eqn.op.multiple else [avals]
         found = [o.aval for o in eqn.outputs]
-        assert avals == found, f"{eqn.op.name} at {eqn.source} gives {avals}, the graph says {found}"
+        assert avals == found, (
+            f"{eqn.op.name} at {eqn.source} gives {avals}, the graph says {found}"
+        )
         for o in eqn.outputs:
             define(o)
-    for o in graph.outputs:
-        use(o)
+    for result in graph.outputs:
+        use(result)

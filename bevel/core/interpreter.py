@@ -24,6 +24,9 @@ class Interpreter:
 
     __slots__ = ("alive", "outer", "what")
 
+    outer: Any
+    """The interpreter around this one; None for the outermost."""
+
     def __init__(self, outer: Interpreter | None, what: str):
         self.outer = outer
         self.what = what
@@ -80,7 +83,9 @@ class Tracer:
         return None
 
     def __array__(self, dtype=None, copy=None):
-        raise UnexpectedTracerError(f"internal: a traced {self.aval} was treated as a concrete array")
+        raise UnexpectedTracerError(
+            f"internal: a traced {self.aval} was treated as a concrete array"
+        )
 
 
 def leaked(tracer: Tracer) -> UnexpectedTracerError:
@@ -102,12 +107,12 @@ def check_alive(value: Any) -> None:
 
 
 class Backend:
-    """What eager evaluation needs from the floors above; installed once by `transforms.compile`.
+    """What eager evaluation needs from the floors above; installed once by `transforms.compile`."""
 
-    `accelerator` says that new arrays live on a device other than the CPU.
-    """
-
-    accelerator = False
+    @property
+    def accelerator(self) -> bool:
+        """Whether new arrays live on a device other than the CPU."""
+        return False
 
     def read(self, raw: Any) -> np.ndarray:
         """The contents of the runtime's array."""

@@ -35,7 +35,9 @@ def attach(
         elif name in whole:
             found = importlib.import_module(whole[name])
         else:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}{_similar(name, every)}")
+            raise AttributeError(
+                f"module {package!r} has no attribute {name!r}{_similar(name, every)}"
+            )
         setattr(sys.modules[package], name, found)
         return found
 

@@ -153,7 +153,9 @@ class Op:
         return self.name
 
     def __reduce__(self):
-        raise TypeError(f"op {self.name} is code, not data: it cannot be pickled; save arrays or export the program")
+        raise TypeError(
+            f"op {self.name} is code, not data: it cannot be pickled; save arrays or export the program"
+        )
 
 
 def rule(op: Op, field: str, src: Source | None = None) -> Callable[..., Any]:

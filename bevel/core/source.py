@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from types import FrameType
 from typing import NamedTuple
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -53,7 +54,7 @@ def is_internal(filename: str) -> bool:
 
 def user_frame():
     """The innermost frame outside Bevel, or None."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and is_internal(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
@@ -64,7 +65,9 @@ def user_source() -> Source | None:
     frame = user_frame()
     if frame is None:
         return None
-    return Source(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, "/".join(_scopes.names))
+    return Source(
+        frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, "/".join(_scopes.names)
+    )
 
 
 def where(source: Source | None) -> str:

@@ -97,7 +97,9 @@ def all(tree: Any, *, is_leaf=None) -> bool:  # noqa: A001 (the field's name)
     return builtins.all(leaves(tree, is_leaf))
 
 
-def transpose(outer_treedef: PyTreeDef, inner_treedef: PyTreeDef | None, pytree_to_transpose: Any) -> Any:
+def transpose(
+    outer_treedef: PyTreeDef, inner_treedef: PyTreeDef | None, pytree_to_transpose: Any
+) -> Any:
     """Turn a tree of trees inside out.
 
     >>> transpose(structure([0, 0]), structure({"a": 0}), [{"a": 1}, {"a": 2}])
@@ -167,13 +169,17 @@ def _key(accessor) -> KeyEntry:
     return FlattenedIndexKey(entry)
 
 
-def flatten_with_path(tree: Any, is_leaf=None) -> tuple[list[tuple[tuple[KeyEntry, ...], Any]], PyTreeDef]:
+def flatten_with_path(
+    tree: Any, is_leaf=None
+) -> tuple[list[tuple[tuple[KeyEntry, ...], Any]], PyTreeDef]:
     """Pairs of key path and leaf, and the structure.
 
     >>> [(keystr(p), v) for p, v in flatten_with_path({"a": [1, 2]})[0]]
     [("['a'][0]", 1), ("['a'][1]", 2)]
     """
-    accessors, items, treedef = optree.tree_flatten_with_accessor(tree, is_leaf, namespace=NAMESPACE)
+    accessors, items, treedef = optree.tree_flatten_with_accessor(
+        tree, is_leaf, namespace=NAMESPACE
+    )
     return [(tuple(_key(k) for k in a), v) for a, v in zip(accessors, items, strict=True)], treedef
 
 
@@ -194,7 +200,9 @@ def map_with_path(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf=None) ->
     """
     pairs, treedef = flatten_with_path(tree, is_leaf)
     others = [treedef.flatten_up_to(r) for r in rest]
-    return optree.tree_unflatten(treedef, [f(p, x, *xs) for (p, x), *xs in zip(pairs, *others, strict=True)])
+    return optree.tree_unflatten(
+        treedef, [f(p, x, *xs) for (p, x), *xs in zip(pairs, *others, strict=True)]
+    )
 
 
 def keystr(path: Sequence[KeyEntry], *, simple: bool = False, separator: str = "") -> str:
@@ -254,7 +262,7 @@ def register_pytree_with_keys(
     )
 
 
-def register_pytree_node_class(cls: type) -> type:
+def register_pytree_node_class(cls: Any) -> Any:
     """Class decorator: the class has `tree_flatten(self)` and `tree_unflatten(cls, aux, children)`.
 
     >>> @register_pytree_node_class
@@ -271,11 +279,11 @@ def register_pytree_node_class(cls: type) -> type:
 
 
 def register_dataclass(
-    nodetype: type,
+    nodetype: Any,
     data_fields: Sequence[str] | None = None,
     meta_fields: Sequence[str] | None = None,
     drop_fields: Sequence[str] = (),
-) -> type:
+) -> Any:
     """Make a dataclass a container: `data_fields` are children, `meta_fields` part of the structure.
 
     By default fields whose metadata has `static=True` are meta, all other `init` fields are data.
@@ -292,10 +300,18 @@ def register_dataclass(
         TypeError: not a dataclass, or the fields named are not its `init` fields.
     """
     if not dataclasses.is_dataclass(nodetype):
-        raise TypeError(f"register_dataclass: {nodetype.__name__} is not a dataclass; decorate it with @dataclass first")
-    fields = {f.name: f for f in dataclasses.fields(nodetype) if f.init and f.name not in drop_fields}
+        raise TypeError(
+            f"register_dataclass: {nodetype.__name__} is not a dataclass; decorate it with @dataclass first"
+        )
+    fields = {
+        f.name: f for f in dataclasses.fields(nodetype) if f.init and f.name not in drop_fields
+    }
     if meta_fields is None:
-        meta_fields = [n for n, f in fields.items() if (n not in data_fields if data_fields else f.metadata.get("static"))]
+        meta_fields = [
+            n
+            for n, f in fields.items()
+            if (n not in data_fields if data_fields else f.metadata.get("static"))
+        ]
     if data_fields is None:
         data_fields = [n for n in fields if n not in meta_fields]
     if set(data_fields) | set(meta_fields) != set(fields):
@@ -309,7 +325,9 @@ def register_dataclass(
         return tuple(getattr(x, n) for n in data), tuple(getattr(x, n) for n in meta), data
 
     def from_children(aux, children):
-        return nodetype(**dict(zip(data, children, strict=True)), **dict(zip(meta, aux, strict=True)))
+        return nodetype(
+            **dict(zip(data, children, strict=True)), **dict(zip(meta, aux, strict=True))
+        )
 
     optree.register_pytree_node(nodetype, to_children, from_children, namespace=NAMESPACE)
     return nodetype

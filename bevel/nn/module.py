@@ -11,12 +11,12 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bevel.core import tree
 from bevel.core.ref import Cell
 from bevel.nn import epoch
+from bevel.nn.display import show
 from bevel.nn.filters import to_predicate
 from bevel.nn.state import State
-from bevel.nn.structure import GraphDef, Path, path_text, step_of, structure_of
+from bevel.nn.structure import GraphDef, Path, structure_of
 from bevel.numpy.convert import is_array_like
 
 _MISSING = object()
@@ -166,67 +166,10 @@ class Module:
         return ((name, x) for name, x in sorted(vars(self).items()) if isinstance(x, Module))
 
     def __repr__(self) -> str:
-        return _show(self, 0, {})
+        return show(self)
 
 
 def _same(old: Any, new: Any) -> bool:
     return old is new or (
         type(old) is type(new) and isinstance(old, _SIMPLE) and operator.eq(old, new)
     )
-
-
-_WIDTH = 100
-
-
-def _show(x: Any, indent: int, shown: dict[int, str], path: Path = (), label: str = "") -> str:
-    """A module as a call with what it holds: its variables, modules, numbers and names; one line if
-    it fits.
-    """
-    if isinstance(x, Cell):
-        return x.summary() if hasattr(x, "summary") else repr(x)
-    if isinstance(x, Module):
-        if id(x) in shown:
-            return f"<{shown[id(x)]}>"
-        shown[id(x)] = path_text(path)
-        named = {k: v for k, v in vars(x).items() if not k.startswith("_") and _worth_showing(v)}
-        items = [(f"{k}=", k, v) for k, v in named.items()]
-        return _layout(f"{label}{type(x).__name__}(", ")", items, indent, shown, path)
-    pairs, _ = tree.flatten_with_path(x, is_leaf=lambda y: y is not x)
-    if not _holds_cells(x):
-        return getattr(x, "__name__", None) or repr(x)
-    keys = [step_of(p[0]) for p, _ in pairs]
-    values = [v for _, v in pairs]
-    if isinstance(x, list | tuple) and not hasattr(x, "_fields"):
-        opening, closing = "[]" if isinstance(x, list) else "()"
-        labels = [""] * len(keys)
-    elif isinstance(x, Mapping):
-        opening, closing, labels = "{", "}", [f"{k!r}: " for k in keys]
-    else:
-        opening, closing, labels = f"{type(x).__name__}(", ")", [f"{k}=" for k in keys]
-    return _layout(
-        opening, closing, list(zip(labels, keys, values, strict=True)), indent, shown, path
-    )
-
-
-def _holds_cells(x: Any) -> bool:
-    if isinstance(x, Module | Cell):
-        return True
-    return any(isinstance(leaf, Module | Cell) for leaf in tree.leaves(x))
-
-
-def _worth_showing(x: Any) -> bool:
-    """Options that are flags, functions or dtypes are left out."""
-    if isinstance(x, tuple) and x and all(type(v) in (int, float, str) for v in x):
-        return True
-    return type(x) in (int, float, str) or _holds_cells(x)
-
-
-def _layout(
-    opening: str, closing: str, items: list, indent: int, shown: dict[int, str], path: Path
-) -> str:
-    parts = [label + _show(v, indent + 2, shown, (*path, key)) for label, key, v in items]
-    line = opening + ", ".join(parts) + closing
-    if len(line) + indent <= _WIDTH and "\n" not in line:
-        return line
-    pad = " " * (indent + 2)
-    return opening + "\n" + "".join(f"{pad}{p},\n" for p in parts) + " " * indent + closing

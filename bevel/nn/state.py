@@ -14,7 +14,7 @@ from bevel.core import tree
 from bevel.core.ref import Cell
 from bevel.nn import epoch
 from bevel.nn.filters import Predicate, to_predicates
-from bevel.nn.structure import GraphDef, Path, build, path_text, structure_of
+from bevel.nn.structure import GraphDef, Path, build, is_module, path_text, structure_of
 
 
 def _order(key: Any) -> tuple[str, Any]:
@@ -381,7 +381,7 @@ def pop(node: Any, *filters: Any) -> Any:
 
 
 def _remove(owner: Any, path: Path) -> None:
-    if hasattr(type(owner), "__bevel_attributes__"):
+    if is_module(owner):
         delattr(owner, path[-1])
     elif isinstance(owner, MutableMapping):
         del owner[path[-1]]

@@ -129,6 +129,11 @@ def _outline(node: Any) -> str:
     return f"<shared {node.index}>" if isinstance(node, Again) else repr(node.value)
 
 
+def is_module(x: Any) -> bool:
+    """Whether a value is a module: it shows its attributes."""
+    return hasattr(type(x), "__bevel_attributes__")
+
+
 def step_of(key: Any) -> Any:
     """A step of a key path as users write it: name, index or dict key."""
     return next(iter(vars(key).values()))
@@ -203,7 +208,7 @@ class _Traversal:
     def visit(self, x: Any, path: Path) -> Any:
         if isinstance(x, Cell):
             return self._cell(x, path)
-        if hasattr(type(x), "__bevel_attributes__"):
+        if is_module(x):
             return self._shared(x, path)
         if isinstance(x, _PLAIN):
             return Static(x)
@@ -284,15 +289,13 @@ def structure_of(x: Any) -> Structure:
     Raises:
         ValueError: a module contains itself; the message shows the path.
     """
-    remembered = (
-        getattr(x, "_bevel_structure", None) if hasattr(type(x), "__bevel_attributes__") else None
-    )
+    remembered = getattr(x, "_bevel_structure", None) if is_module(x) else None
     if remembered is not None and remembered.current():
         return remembered
     found = Structure(x)
     for announces_changes in found.watched:
         object.__setattr__(announces_changes, "_bevel_seen", True)
-    if hasattr(type(x), "__bevel_attributes__"):
+    if is_module(x):
         object.__setattr__(x, "_bevel_structure", found)
     return found
 

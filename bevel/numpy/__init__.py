@@ -118,6 +118,7 @@ from bevel.numpy.functional import (
 from bevel.numpy.grids import (
     c_,
     diag_indices,
+    diag_indices_from,
     fromfunction,
     index_exp,
     indices,

@@ -113,7 +113,7 @@ def quick_method(
                         b = known(x2._v)
                     quick = (
                         type(b) is _ndarray
-                        and b.dtype is a.dtype
+                        and b.dtype.num == a.dtype.num
                         and (limit is None or b.size <= limit)
                         and (other is None or other is WEAK)
                     )

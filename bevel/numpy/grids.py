@@ -307,6 +307,18 @@ def diag_indices(n: int, ndim: int = 2) -> tuple[Any, ...]:
     return (arange(integer("diag_indices", "n", n)),) * ndim
 
 
+def diag_indices_from(arr: Any) -> tuple[Any, ...]:
+    """`diag_indices` for the shape of an array whose axes have one size.
+
+    >>> bnp.diag_indices_from(bnp.ones((2, 2)))
+    (Array([0, 1], dtype=int32), Array([0, 1], dtype=int32))
+    """
+    shape = logical_shape(enter(arr))
+    if len(shape) < 2 or len(set(shape)) > 1:
+        raise errors.ShapeError(f"diag_indices_from: needs at least 2 axes of one size, got shape {shape}")
+    return diag_indices(shape[0], len(shape))
+
+
 def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple[Any, Any]:
     """The indices of the lower triangle of an n x m matrix.
 

@@ -116,10 +116,18 @@ lgamma = _special(
     lambda b, x: b.lgamma(x),
     (lambda ctx, t, x: mul(t, digamma(x)),),
 )
+
+
+def _digamma_lower(b, x):
+    # Versions of XLA disagree at zero: take the limit from the zero's side, as SciPy does.
+    pole = b.divide(b.full(-1, x.aval), x)
+    return b.select(b.compare(x, b.full(0, x.aval), "EQ"), pole, b.digamma(x))
+
+
 digamma: Op = _special(
     "digamma",
-    _scipy("psi", lambda out, x: np.where(x == 0, np.nan, out)),
-    lambda b, x: b.digamma(x),
+    _scipy("psi"),
+    _digamma_lower,
     (lambda ctx, t, x: mul(t, polygamma(full_like(x, 1), x)),),
 )
 

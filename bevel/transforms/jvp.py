@@ -116,7 +116,12 @@ class JVP(Interpreter):
         return value, None
 
 
-def jvp(fn: Callable[..., Sequence[Any]], primals: Sequence[Any], tangents: Sequence[Any], what: str = "jvp"):
+def jvp(
+    fn: Callable[..., Sequence[Any]],
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    what: str = "jvp",
+):
     """Results of `fn(*primals)` and their tangents (None: zero).
 
     `fn` maps values to a list of values; a None tangent is zero.
@@ -142,7 +147,11 @@ def jvp_graph(
         def fn(*args):
             primals = args[: len(graph.inputs)]
             rest = iter(args[len(graph.inputs) :])
-            outs, touts = jvp(lambda *xs: evaluate(graph, xs), primals, [next(rest) if n else None for n in nonzero])
+            outs, touts = jvp(
+                lambda *xs: evaluate(graph, xs),
+                primals,
+                [next(rest) if n else None for n in nonzero],
+            )
             if force is not None:
                 touts = [
                     instantiate(t, p) if f and is_inexact(p.dtype) else t
@@ -152,7 +161,9 @@ def jvp_graph(
             return outs + [t for t in touts if t is not None]
 
         avals = graph.in_avals
-        out, consts = trace(fn, avals + [a for a, n in zip(avals, nonzero, strict=True) if n], "jvp")
+        out, consts = trace(
+            fn, avals + [a for a, n in zip(avals, nonzero, strict=True) if n], "jvp"
+        )
         assert not consts
         return out, tuple(mask)
 

@@ -39,7 +39,9 @@ class Linearized:
 
     __slots__ = ("graph", "nonzero_in", "nonzero_out", "residuals")
 
-    def __init__(self, graph: Graph, residuals: list[Any], nonzero_in: list[bool], nonzero_out: list[bool]):
+    def __init__(
+        self, graph: Graph, residuals: list[Any], nonzero_in: list[bool], nonzero_out: list[bool]
+    ):
         self.graph = graph
         self.residuals = residuals
         self.nonzero_in = nonzero_in
@@ -73,7 +75,9 @@ def linearize(
     if wrt is not None:
         wanted = [a and b for a, b in zip(wanted, wrt, strict=True)]
     with builder:
-        tangents = [builder.input(aval_of(p)) if w else None for p, w in zip(primals, wanted, strict=True)]
+        tangents = [
+            builder.input(aval_of(p)) if w else None for p, w in zip(primals, wanted, strict=True)
+        ]
         interp = JVP(builder, what)
         with interp:
             outs = fn(*[interp.pair(p, t) for p, t in zip(primals, tangents, strict=True)])
@@ -81,16 +85,25 @@ def linearize(
         graph, residuals = builder.finish(
             [t for t in tangents if t is not None], [t for _, t in pairs if t is not None]
         )
-    return [p for p, _ in pairs], Linearized(graph, residuals, wanted, [t is not None for _, t in pairs])
+    return [p for p, _ in pairs], Linearized(
+        graph, residuals, wanted, [t is not None for _, t in pairs]
+    )
 
 
-def vjp(fn: Callable[..., Sequence[Any]], primals: Sequence[Any], wrt: Sequence[bool] | None = None, what="vjp"):
+def vjp(
+    fn: Callable[..., Sequence[Any]],
+    primals: Sequence[Any],
+    wrt: Sequence[bool] | None = None,
+    what="vjp",
+):
     """Results of `fn(*primals)` and the pullback: cotangents of results -> cotangents of inputs (None: zero)."""
     outs, lin = linearize(fn, primals, wrt, what)
     return outs, lin.transpose
 
 
-def record_linear(fn: Callable[..., Sequence[Any]], avals: Sequence[Any]) -> tuple[Graph, list[Any]]:
+def record_linear(
+    fn: Callable[..., Sequence[Any]], avals: Sequence[Any]
+) -> tuple[Graph, list[Any]]:
     """The graph of a linear function of values; what it computes from known values runs first."""
     builder = PartialBuilder(state.current, "transposition")
     with builder:
@@ -103,7 +116,13 @@ class Split:
 
     __slots__ = ("forwarded", "known", "linear", "out_unknown")
 
-    def __init__(self, known: Graph, linear: Graph, out_unknown: tuple[bool, ...], forwarded: list[int | None]):
+    def __init__(
+        self,
+        known: Graph,
+        linear: Graph,
+        out_unknown: tuple[bool, ...],
+        forwarded: list[int | None],
+    ):
         self.known = known
         self.linear = linear
         self.out_unknown = out_unknown
@@ -117,7 +136,9 @@ class Split:
         return list(outs[:n]), [next(computed) if f is None else pool[f] for f in self.forwarded]
 
 
-def partial_eval_graph(graph: Graph, unknown: tuple[bool, ...], force: tuple[bool, ...] | None = None) -> Split:
+def partial_eval_graph(
+    graph: Graph, unknown: tuple[bool, ...], force: tuple[bool, ...] | None = None
+) -> Split:
     """Cut a graph: `known(known inputs) -> known results + residuals`, `linear(residuals + unknown inputs)
     -> unknown results`.
 
@@ -130,7 +151,9 @@ def partial_eval_graph(graph: Graph, unknown: tuple[bool, ...], force: tuple[boo
         outer = GraphBuilder(state.current, "partial evaluation")
         with outer:
             inner = PartialBuilder(outer, "partial evaluation")
-            known_in, linear_in, args = [], [], []
+            known_in: list[Any] = []
+            linear_in: list[Any] = []
+            args: list[Any] = []
             for v, u in zip(graph.inputs, unknown, strict=True):
                 (linear_in if u else known_in).append((inner if u else outer).input(v.aval))
                 args.append((linear_in if u else known_in)[-1])
@@ -139,7 +162,9 @@ def partial_eval_graph(graph: Graph, unknown: tuple[bool, ...], force: tuple[boo
                 mask = [type(o) is GraphTracer and o.interp is inner for o in outs]
                 if force is not None:
                     mask = [m or f for m, f in zip(mask, force, strict=True)]
-                linear, residuals = inner.finish(linear_in, [o for o, m in zip(outs, mask, strict=True) if m])
+                linear, residuals = inner.finish(
+                    linear_in, [o for o, m in zip(outs, mask, strict=True) if m]
+                )
             known_out = [o for o, m in zip(outs, mask, strict=True) if not m]
             position: dict[Any, int] = {}
             for i, t in enumerate(known_in + known_out):

@@ -28,7 +28,7 @@ def backward(graph: Graph, residuals: Sequence[Any], cotangents: Sequence[Any]) 
         out_cts = [cts.pop(o, None) for o in eqn.outputs]
         if all(c is None for c in out_cts):
             continue
-        args = []
+        args: list[Any] = []
         for i in eqn.inputs:
             if type(i) is not Var:
                 args.append(i.value)

@@ -66,7 +66,9 @@ class Batch(Interpreter):
             state.current = saved
         if not op.multiple:
             return BatchTracer(self, out) if out_batched else out
-        return tuple([BatchTracer(self, o) if b else o for o, b in zip(out, out_batched, strict=True)])
+        return tuple(
+            [BatchTracer(self, o) if b else o for o, b in zip(out, out_batched, strict=True)]
+        )
 
     def split(self, value: Any) -> tuple[Any, bool]:
         """The whole batch of a value, and whether it has one."""
@@ -99,10 +101,14 @@ def named_axes() -> tuple[tuple[Any, int], ...]:
 def with_batch_axis(value: Any, size: int) -> Any:
     """A value repeated along a new axis 0."""
     aval = aval_of(value)
-    return broadcast_in_dim(value, shape=(int(size), *aval.shape), dims=tuple(range(1, aval.ndim + 1)))
+    return broadcast_in_dim(
+        value, shape=(int(size), *aval.shape), dims=tuple(range(1, aval.ndim + 1))
+    )
 
 
-def vmap(fn: Callable[..., Sequence[Any]], axis: Axis, args: Sequence[Any], batched: Sequence[bool]):
+def vmap(
+    fn: Callable[..., Sequence[Any]], axis: Axis, args: Sequence[Any], batched: Sequence[bool]
+):
     """Results of `fn` mapped over axis 0 of the batched arguments, and which of them are batched."""
     interp = Batch(state.current, axis)
     with interp:
@@ -128,7 +134,8 @@ def batch_graph(
             return outs
 
         avals = [
-            Aval((int(axis), *a.shape), a.dtype) if b else a for a, b in zip(graph.in_avals, batched, strict=True)
+            Aval((int(axis), *a.shape), a.dtype) if b else a
+            for a, b in zip(graph.in_avals, batched, strict=True)
         ]
         out, captured = trace(fn, avals, "vmap")
         assert not captured

@@ -37,7 +37,7 @@ def _one_operand():
         ops.bessel_i1e, (np.zeros((), np.float32),), grad=(0,), second_order=False, name="zero"
     )
     poles = np.array(
-        [-1, -2, -0.5, -1.5, -3.7, 0, -np.inf, np.inf, np.nan, 1e-30, -1e-30], np.float32
+        [-1, -2, -0.5, -1.5, -3.7, 0, -0.0, -np.inf, np.inf, np.nan, 1e-30, -1e-30], np.float32
     )
     yield Sample(ops.lgamma, (poles,), tol=TOL, name="poles")
     yield Sample(ops.digamma, (poles,), tol=TOL, name="poles")
