@@ -1,10 +1,12 @@
 """Modules, variables, state, random streams, layers; Flax is the oracle of numbers where it is installed."""
 
 import copy
+import gc
 import importlib
 import operator
 import pickle
 import warnings
+import weakref
 
 import ml_dtypes
 import numpy as np
@@ -295,6 +297,19 @@ def test_what_is_shared_appears_once_and_is_known_by_all_paths():
     np.testing.assert_array_equal(grads.a.bias, [2, 2])
 
 
+def test_a_module_is_freed_at_once():
+    model = Net(nn.Rngs(0))
+    bv.jit(lambda m: m(bnp.ones(3)))(model)
+    kernel = weakref.ref(model.heads["a"].kernel)
+    gc.collect()
+    gc.disable()
+    try:
+        del model
+        assert kernel() is None
+    finally:
+        gc.enable()
+
+
 def test_copies_of_modules():
     m = Net(nn.Rngs(0))
     nn.state(m)
@@ -306,7 +321,9 @@ def test_copies_of_modules():
 
 def test_repr_is_readable():
     text = repr(Net(nn.Rngs(0)))
-    assert text.startswith("Net(") and "kernel=Param(float32[3, 3])" in text and "name='net'" in text
+    assert (
+        text.startswith("Net(") and "kernel=Param(float32[3, 3])" in text and "name='net'" in text
+    )
     assert all(len(line) <= 100 for line in text.split("\n"))
     shared = nn.Linear(2, 2, rngs=nn.Rngs(0))
     assert "<layers[0]>" in repr(nn.Sequential(shared, shared))
@@ -475,7 +492,9 @@ def test_streams_and_jit():
 
 def test_streams_by_name_and_their_errors():
     rngs = nn.Rngs(params=0)
-    with pytest.raises(AttributeError, match=r"no stream 'dropout'(?s:.*)nn\.Rngs\(params=..., dropout=0"):
+    with pytest.raises(
+        AttributeError, match=r"no stream 'dropout'(?s:.*)nn\.Rngs\(params=..., dropout=0"
+    ):
         rngs.dropout()
     with pytest.raises(AttributeError, match="'default'"):
         rngs()
@@ -513,7 +532,11 @@ INITIALIZERS = {
     "normal": ((0.5,), (3, 4)),
     "truncated_normal": ((0.5,), (3, 4)),
     **dict.fromkeys(
-        [f"{n}_{d}" for n in ("lecun", "glorot", "he", "xavier", "kaiming") for d in ("normal", "uniform")],
+        [
+            f"{n}_{d}"
+            for n in ("lecun", "glorot", "he", "xavier", "kaiming")
+            for d in ("normal", "uniform")
+        ],
         ((), (3, 3, 4, 5)),
     ),
     "orthogonal": ((), (3, 7)),
@@ -532,7 +555,9 @@ def test_initializers_equal_jax(name, dtype):
     want = getattr(theirs, name)(*args)(jax.random.key(3), shape, jax.numpy.dtype(dtype))
     assert got.dtype.name == dtype and got.shape == shape
     tol = 2e-5 if dtype == "float32" else 2e-2
-    np.testing.assert_allclose(np.asarray(got, np.float32), np.asarray(want, np.float32), rtol=tol, atol=tol)
+    np.testing.assert_allclose(
+        np.asarray(got, np.float32), np.asarray(want, np.float32), rtol=tol, atol=tol
+    )
 
 
 @pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg", "fan_geo_avg"])
@@ -562,7 +587,9 @@ def test_initializer_errors():
 
 ELEMENTWISE = """celu elu gelu hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu log_sigmoid mish relu
 relu6 selu sigmoid silu soft_sign softplus sparse_plus sparse_sigmoid squareplus swish tanh identity""".split()
-POINTS = np.array([-1000.0, -30.0, -3.0, -1.5, -1.0, -0.3, 0.0, 0.4, 1.0, 2.5, 3.5, 30.0, 1000.0], np.float32)
+POINTS = np.array(
+    [-1000.0, -30.0, -3.0, -1.5, -1.0, -0.3, 0.0, 0.4, 1.0, 2.5, 3.5, 30.0, 1000.0], np.float32
+)
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -595,14 +622,18 @@ def test_activations_over_an_axis_equal_jax():
     for name, kwargs in cases:
         got, want = getattr(nn, name)(x, **kwargs), getattr(jax.nn, name)(x, **kwargs)
         np.testing.assert_allclose(got, want, rtol=3e-5, atol=1e-6, err_msg=f"{name} {kwargs}")
-        ours = bv.grad(lambda x, f=getattr(nn, name), k=kwargs: (_finite(f(x, **k), bnp) ** 2).sum())(x)
+        ours = bv.grad(
+            lambda x, f=getattr(nn, name), k=kwargs: (_finite(f(x, **k), bnp) ** 2).sum()
+        )(x)
         theirs = jax.grad(
             lambda x, f=getattr(jax.nn, name), k=kwargs: (_finite(f(x, **k), jax.numpy) ** 2).sum()
         )(x)
         np.testing.assert_allclose(ours, theirs, rtol=3e-4, atol=1e-5, err_msg=f"{name} {kwargs}")
     b = np.array([1.0, -2.0, 0.5, 0.0, 3.0, 1.0], np.float32)
     for ours, theirs in zip(
-        nn.logsumexp(x, 2, b=b, return_sign=True), jax.nn.logsumexp(x, 2, b=b, return_sign=True), strict=True
+        nn.logsumexp(x, 2, b=b, return_sign=True),
+        jax.nn.logsumexp(x, 2, b=b, return_sign=True),
+        strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, rtol=3e-5)
     assert float(nn.logsumexp(bnp.array([-np.inf, -np.inf]))) == -np.inf
@@ -617,8 +648,12 @@ def _finite(x, np_):
 
 
 def test_one_hot():
-    np.testing.assert_array_equal(nn.one_hot([0, 2, 5, -1], 3), [[1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]])
-    np.testing.assert_array_equal(nn.one_hot([[0], [1]], 2, axis=0, dtype=bool)[:, 1, 0], [False, True])
+    np.testing.assert_array_equal(
+        nn.one_hot([0, 2, 5, -1], 3), [[1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        nn.one_hot([[0], [1]], 2, axis=0, dtype=bool)[:, 1, 0], [False, True]
+    )
     assert nn.one_hot([[0], [1]], 2, axis=1).shape == (2, 2, 1)
     assert nn.one_hot(bnp.zeros(0, int), 3).shape == (0, 3)
     with pytest.raises(TypeError, match="integers"):
@@ -723,7 +758,9 @@ def test_initial_parameters_equal_flax():
         make, _ = LAYERS[name]
         want = _params(nnx, make(nnx)).flat_state()
         for path, x in nn.state(make(nn), nn.Param).flat_state().items():
-            np.testing.assert_allclose(x, want[path], rtol=1e-4, atol=1e-5, err_msg=f"{name} {path}")
+            np.testing.assert_allclose(
+                x, want[path], rtol=1e-4, atol=1e-5, err_msg=f"{name} {path}"
+            )
 
 
 def test_embed_equals_flax():
@@ -748,7 +785,11 @@ def test_rnn_with_lengths_equals_flax(cell, reverse, time_major):
     ours = nn.RNN(getattr(nn, cell)(3, 4, rngs=nn.Rngs(0)), **options)
     theirs = nnx.RNN(getattr(nnx, cell)(3, 4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0), **options)
     nn.update(ours, _params(nnx, theirs))
-    x = np.random.default_rng(0).normal(size=(5, 2, 3) if time_major else (2, 5, 3)).astype(np.float32)
+    x = (
+        np.random.default_rng(0)
+        .normal(size=(5, 2, 3) if time_major else (2, 5, 3))
+        .astype(np.float32)
+    )
     lengths = np.array([3, 5])
     carry, ys = ours(x, seq_lengths=lengths)
     want_carry, want = theirs(jnp.asarray(x), seq_lengths=jnp.asarray(lengths))
@@ -817,7 +858,9 @@ def test_layers_of_empty_batches():
 
 def test_layer_errors_name_the_layer_and_the_fix():
     rngs = nn.Rngs(0)
-    with pytest.raises(ValueError, match=r"Linear: the input of shape \(2, 5\)(?s:.*)3 features(?s:.*)test_nn"):
+    with pytest.raises(
+        ValueError, match=r"Linear: the input of shape \(2, 5\)(?s:.*)3 features(?s:.*)test_nn"
+    ):
         nn.Linear(3, 4, rngs=rngs)(bnp.ones((2, 5)))
     with pytest.raises(ValueError, match="LayerNorm"):
         nn.LayerNorm(3, rngs=rngs)(bnp.ones((2, 5)))
@@ -904,7 +947,9 @@ def test_optimizer_forms_and_filter():
     updates = optimizer.update(other, bv.grad(loss_of)(other))
     assert set(updates.flat_state()) == {p for p in kept.flat_state() if p[0] == "heads"}
     np.testing.assert_array_equal(model.heads["a"].kernel, kept.heads.a.kernel)
-    assert "model" in nn.state(optimizer) and nn.state((model, optimizer))[1].step.dtype == np.uint32
+    assert (
+        "model" in nn.state(optimizer) and nn.state((model, optimizer))[1].step.dtype == np.uint32
+    )
     with pytest.raises(ValueError, match=r"heads\.a\.bias.* has none"):
         optimizer.update(nn.State({}))
     with pytest.raises(TypeError, match="not an nn.State"):
@@ -928,7 +973,9 @@ def test_extra_arguments_reach_the_transformation():
 def test_masked_and_scheduled_optimizer_in_jit():
     model = Net(nn.Rngs(0))
     tx = optim.chain(
-        optim.masked(optim.add_decayed_weights(0.1), lambda p: bv.tree.map(lambda x: x.ndim > 1, p)),
+        optim.masked(
+            optim.add_decayed_weights(0.1), lambda p: bv.tree.map(lambda x: x.ndim > 1, p)
+        ),
         optim.adam(optim.warmup_cosine_decay_schedule(0.0, 1e-2, 2, 10)),
     )
     optimizer = nn.Optimizer(model, tx)

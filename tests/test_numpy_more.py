@@ -474,6 +474,22 @@ def test_compiled_equals_numpy(name):
     check(bv.jit(lambda *xs: fn(bnp, *xs))(*arrays), oracle(fn, arrays))
 
 
+def other_row(a):
+    """Another array of the same kind: reversed, unless it is sorted or may be positive definite."""
+    rising = a.ndim == 1 and bool(np.all(np.diff(a) >= 0))
+    square = a.ndim > 1 and a.shape[-1] == a.shape[-2]
+    return a if rising or square or not a.ndim else a[::-1].copy()
+
+
+@pytest.mark.parametrize("name", [n for n in BY_NAME if n not in EAGER_ONLY and BY_NAME[n][1]])
+def test_vmap_equals_a_loop(name):
+    fn, arrays = BY_NAME[name]
+    rows = [[bnp.asarray(a) for a in some] for some in (arrays, [other_row(a) for a in arrays])]
+    stacked = [bnp.stack(pair) for pair in zip(*rows, strict=True)]
+    got = leaves(bv.vmap(lambda *xs: tuple(leaves(fn(bnp, *xs))))(*stacked))
+    check(got, [np.stack(pair) for pair in zip(*[leaves(fn(bnp, *r)) for r in rows], strict=True)])
+
+
 def loss_of(fn, weights):
     """A number that depends on all results of a case."""
 

@@ -241,11 +241,12 @@ class _Residuals:
     """Where each residual of a body comes from.
 
     A row of an operand or of a known result is taken from there; what does not change from step to
-    step is computed once; the rest becomes `stacked`, further results of the known scan.
+    step is computed `once`, by `first`; the rest is `stacked`, as further results of `body`, the
+    known scan's.
     """
 
     def __init__(self, split: Split, n_consts: int, n_carry: int):
-        self.graph = graph = split.known
+        graph = split.known
         n_out = split.out_unknown.count(False)
         computed = iter(graph.outputs[n_out:])
         pool = graph.inputs + graph.outputs[:n_out]
@@ -253,24 +254,28 @@ class _Residuals:
         consts = graph.inputs[:n_consts]
         rows = graph.inputs[n_consts + n_carry :] + graph.outputs[n_carry:n_out]
         varying = _varying(graph, n_consts)
-        self.outputs = graph.outputs[:n_out]
         self.once = [a for a in dict.fromkeys(atoms) if a not in varying and a not in consts]
         self.stacked = [a for a in dict.fromkeys(atoms) if a in varying and a not in rows]
         self.fixed = [a not in varying for a in atoms]
         self.atoms = atoms
-        self.known = [*consts, *self.once, *rows, *self.stacked]
-        self.consts = consts
-
-    def body(self) -> Graph:
-        """The body of the known scan."""
-        outputs = self.outputs + self.stacked
-        return Graph(self.graph.inputs, live_equations(self.graph.eqns, outputs), outputs)
+        self.sources = [*consts, *self.once, *rows, *self.stacked]
+        outputs = graph.outputs[:n_out] + self.stacked
+        self.body = Graph(graph.inputs, live_equations(graph.eqns, outputs), outputs)
+        self.first = Graph(consts, live_equations(graph.eqns, self.once), self.once)
+        self.n_out = n_out
 
     def values(self, consts: Sequence[Any], xs: Sequence[Any], ys: Sequence[Any]) -> list[Any]:
         """The residuals, from the operands and the stacked results of the known scan."""
-        first = Graph(self.consts, live_equations(self.graph.eqns, self.once), self.once)
-        at = dict(zip(self.known, [*consts, *evaluate(first, consts), *xs, *ys], strict=True))
+        found = [*consts, *evaluate(self.first, consts), *xs, *ys]
+        at = dict(zip(self.sources, found, strict=True))
         return [at[a] for a in self.atoms]
+
+
+def _rows_last(linear: Graph, fixed: Sequence[bool], n_middle: int) -> Graph:
+    """From (residuals, constants and carry, rows) to the order of a scan's body."""
+    n, i = len(fixed), linear.inputs
+    inputs = pick(fixed, i[:n]) + i[n : n + n_middle] + drop(fixed, i[:n]) + i[n + n_middle :]
+    return Graph(inputs, linear.eqns, linear.outputs)
 
 
 def _scan_partial(builder: PartialBuilder, args, unknown, params):
@@ -286,32 +291,30 @@ def _scan_partial(builder: PartialBuilder, args, unknown, params):
     known_consts, known_carry, known_xs = drop(consts_u, consts), drop(carry_u, carry), drop(xs_u, xs)
     n_known = len(known_carry)
     residuals = split.known.cached(
-        ("residuals", split), lambda: _Residuals(split, len(known_consts), n_known)
+        "scan residuals", lambda: _Residuals(split, len(known_consts), n_known)
     )
-    known_body = split.known.cached(("scan known", split), residuals.body)
     shared = {k: params[k] for k in ("length", "reverse", "unroll")}
     with under(builder.outer):
         outs = scan(
             *known_consts,
             *known_carry,
             *known_xs,
-            body=known_body,
+            body=residuals.body,
             n_consts=len(known_consts),
             n_carry=n_known,
             **shared,
         )
         values = residuals.values(known_consts, known_xs, outs[n_known:])
-    # The linear body's inputs are (residuals, unknown consts, carry, xs); scan wants rows last.
-    lin, fixed = split.linear, residuals.fixed
-    n_before = len(values) + sum(consts_u) + sum(carry_u)
-    res, middle, rows = lin.inputs[: len(values)], lin.inputs[len(values) : n_before], lin.inputs[n_before:]
-    linear_body = Graph(pick(fixed, res) + middle + drop(fixed, res) + rows, lin.eqns, lin.outputs)
+    fixed = residuals.fixed
+    linear_body = split.linear.cached(
+        "scan linear", lambda: _rows_last(split.linear, fixed, sum(consts_u) + sum(carry_u))
+    )
     operands = pick(fixed, values) + pick(consts_u, consts) + pick(carry_u, carry)
     operands += drop(fixed, values) + pick(xs_u, xs)
     n_linear_consts = sum(fixed) + sum(consts_u)
     more = {"body": linear_body, "n_consts": n_linear_consts, "n_carry": sum(carry_u)}
     linear = builder.record(scan, operands, {**shared, **more})
-    return tuple(merge(split.out_unknown, linear, outs[: len(residuals.outputs)]))
+    return tuple(merge(split.out_unknown, linear, outs[: residuals.n_out]))
 
 
 def _scan_transpose(cts, *args, body, length, reverse, unroll, n_consts, n_carry):

@@ -299,9 +299,10 @@ def register_dataclass(
     Raises:
         TypeError: not a dataclass, or the fields named are not its `init` fields.
     """
+    cls: Any = nodetype
     if not dataclasses.is_dataclass(nodetype):
         raise TypeError(
-            f"register_dataclass: {nodetype.__name__} is not a dataclass; decorate it with @dataclass first"
+            f"register_dataclass: {cls.__name__} is not a dataclass; decorate it with @dataclass first"
         )
     fields = {
         f.name: f for f in dataclasses.fields(nodetype) if f.init and f.name not in drop_fields
@@ -316,7 +317,7 @@ def register_dataclass(
         data_fields = [n for n in fields if n not in meta_fields]
     if set(data_fields) | set(meta_fields) != set(fields):
         raise TypeError(
-            f"register_dataclass: {nodetype.__name__} has the init fields {sorted(fields)}, but data_fields "
+            f"register_dataclass: {cls.__name__} has the init fields {sorted(fields)}, but data_fields "
             f"{list(data_fields)} and meta_fields {list(meta_fields)} are not all of them"
         )
     data, meta = tuple(data_fields), tuple(meta_fields)
@@ -325,12 +326,12 @@ def register_dataclass(
         return tuple(getattr(x, n) for n in data), tuple(getattr(x, n) for n in meta), data
 
     def from_children(aux, children):
-        return nodetype(
+        return cls(
             **dict(zip(data, children, strict=True)), **dict(zip(meta, aux, strict=True))
         )
 
-    optree.register_pytree_node(nodetype, to_children, from_children, namespace=NAMESPACE)
-    return nodetype
+    optree.register_pytree_node(cls, to_children, from_children, namespace=NAMESPACE)
+    return cls
 
 
 def register_static(cls: type) -> type:

@@ -11,6 +11,7 @@ import numpy as np
 from bevel.api.body import Body, bodies_with_state, body_with_state, unify_captured
 from bevel.api.flat import as_handle, name_of, rewrap
 from bevel.api.vmap import vmap
+from bevel.control.call import drop, merge, pick
 from bevel.control.cond import cond as cond_op
 from bevel.control.scan import scan as scan_op
 from bevel.control.while_loop import while_loop as while_op
@@ -18,6 +19,7 @@ from bevel.core import config, tree
 from bevel.core.aval import aval_of
 from bevel.core.dtypes import is_integer
 from bevel.core.dtypes import promote as promote_dtypes
+from bevel.core.graph import Graph
 from bevel.core.handle import WEAK, Handle, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.core.source import user_source, where
@@ -136,27 +138,29 @@ def scan(
             break
         carry = stronger
     _check_carry(what, "the carry must keep its type", carry_tree, out_tree, carry, body.out_avals[:n])
-    cells = _cell_handles(body)
     # The graph's inputs are (captured, carry, rows, cells); the loop's carry is (carry, cells).
-    graph, nc, nx = body.graph, len(body.consts), len(rows)
-    i = graph.inputs
-    order = [*i[: nc + n], *i[nc + n + nx :], *i[nc + n : nc + n + nx]]
-    outs = graph.outputs
-    n_out = len(body.output.tags)
-    loop = type(graph)(order, graph.eqns, [*outs[:n], *outs[n_out:], *outs[n:n_out]])
+    graph, nc, nx, n_out = body.graph, len(body.consts), len(rows), len(body.output.tags)
+    i, o = graph.inputs, graph.outputs
+    state_in, state_out = i[nc : nc + n] + i[nc + n + nx :], o[:n] + o[n_out:]
+    state = [h._v for h in (*carry, *_cell_handles(body))]
+    # What every step hands on as it got it is a constant, which reverse mode keeps once, not per step.
+    fixed = [a is b for a, b in zip(state_in, state_out, strict=True)]
+    inputs = i[:nc] + pick(fixed, state_in) + drop(fixed, state_in) + i[nc + n : nc + n + nx]
     values = scan_op(
         *body.consts,
-        *[h._v for h in (*carry, *cells, *rows)],
-        body=loop,
+        *pick(fixed, state),
+        *drop(fixed, state),
+        *[h._v for h in rows],
+        body=Graph(inputs, graph.eqns, drop(fixed, state_out) + o[n:n_out]),
         length=length,
         reverse=bool(reverse),
         unroll=length if unroll is True else max(1, int(unroll)),
-        n_consts=nc,
-        n_carry=n + len(cells),
+        n_consts=nc + sum(fixed),
+        n_carry=fixed.count(False),
     )
-    k = n + len(cells)
-    _write_cells(body.carried, values[n:k], body.forced_tags)
-    return body.output.unflatten([*values[:n], *values[k:]])
+    left = merge(fixed, pick(fixed, state), values[: fixed.count(False)])
+    _write_cells(body.carried, left[n:], body.forced_tags)
+    return body.output.unflatten([*left[:n], *values[fixed.count(False) :]])
 
 
 def _scan_length(what: str, rows: Sequence[Handle], length: int | None) -> int:

@@ -16,7 +16,7 @@ from bevel.nn import epoch
 from bevel.nn.display import show
 from bevel.nn.filters import to_predicate
 from bevel.nn.state import State
-from bevel.nn.structure import GraphDef, Path, structure_of
+from bevel.nn.structure import GraphDef, Path, Structure, structure_of
 from bevel.numpy.convert import is_array_like
 
 _MISSING = object()
@@ -118,7 +118,7 @@ class Module:
         """
         predicates = [to_predicate(f) for f in filters or (...,)]
         missing = set(attributes)
-        for path, module in structure_of(self).modules:
+        for path, module in Structure(self).modules:
             if not any(p(path, module) for p in predicates):
                 continue
             for name, value in attributes.items():
@@ -159,7 +159,7 @@ class Module:
         >>> [path for path, m in nn.Sequential(nn.Dropout(0.1), nn.relu).iter_modules()]
         [(), ('layers', 0)]
         """
-        return iter(structure_of(self).modules)
+        return iter(Structure(self).modules)
 
     def iter_children(self) -> Iterator[tuple[Any, Module]]:
         """Pairs of attribute name and module, for the attributes that are modules."""

@@ -14,7 +14,7 @@ from bevel.core import tree
 from bevel.core.ref import Cell
 from bevel.nn import epoch
 from bevel.nn.filters import Predicate, to_predicates
-from bevel.nn.structure import GraphDef, Path, build, is_module, path_text, structure_of
+from bevel.nn.structure import GraphDef, Path, Structure, build, is_module, path_text, structure_of
 
 
 def _order(key: Any) -> tuple[str, Any]:
@@ -370,7 +370,7 @@ def pop(node: Any, *filters: Any) -> Any:
     """
     if not filters:
         raise ValueError("pop: say which variables, for example nn.pop(model, nn.Intermediate)")
-    found = structure_of(node)
+    found = Structure(node)
     parts = _distribute(zip(found.paths, found.cells, strict=True), to_predicates(filters))[:-1]
     states = tuple(_read(part) for part in parts)
     gone = {id(c) for part in parts for c in part.values()}

@@ -159,7 +159,11 @@ def _children(container: Any) -> Any:
 
 
 class Structure:
-    """What was found in a module or a pytree of modules."""
+    """What was found in a module or a pytree of modules.
+
+    `modules`, `owners` (of each path to a cell) and `watched` (what tells of its changes) are there only
+    just after a traversal.
+    """
 
     __slots__ = (
         "by_path",
@@ -289,14 +293,17 @@ def structure_of(x: Any) -> Structure:
     Raises:
         ValueError: a module contains itself; the message shows the path.
     """
-    remembered = getattr(x, "_bevel_structure", None) if is_module(x) else None
+    if not is_module(x):
+        return Structure(x)
+    remembered = x._bevel_structure
     if remembered is not None and remembered.current():
         return remembered
     found = Structure(x)
     for announces_changes in found.watched:
         object.__setattr__(announces_changes, "_bevel_seen", True)
-    if is_module(x):
-        object.__setattr__(x, "_bevel_structure", found)
+    # A module that refers to itself would be freed late, with all its arrays.
+    found.modules, found.owners, found.watched = [], {}, []
+    object.__setattr__(x, "_bevel_structure", found)
     return found
 
 

@@ -315,7 +315,9 @@ def diag_indices_from(arr: Any) -> tuple[Any, ...]:
     """
     shape = logical_shape(enter(arr))
     if len(shape) < 2 or len(set(shape)) > 1:
-        raise errors.ShapeError(f"diag_indices_from: needs at least 2 axes of one size, got shape {shape}")
+        raise errors.ShapeError(
+            f"diag_indices_from: needs at least 2 axes of one size, got shape {shape}"
+        )
     return diag_indices(shape[0], len(shape))
 
 

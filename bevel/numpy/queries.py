@@ -123,7 +123,7 @@ def unpackbits(
 ) -> Any:
     """The bits of uint8 numbers as 0 and 1, along an axis (None: flattened).
 
-    `count` bits are kept: the first ones, or all but the last ones if it is negative. Zeros fill up.
+    `count` bits are kept: the first ones, or all but the last ones if it is negative.
 
     >>> bnp.unpackbits(bnp.array([131], dtype=bnp.uint8))
     Array([1, 0, 0, 0, 0, 0, 1, 1], dtype=uint8)

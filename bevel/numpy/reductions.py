@@ -142,7 +142,7 @@ def _extreme(name, op, bool_op, join, edge, a, axis, out, keepdims, initial, whe
             f"Write instead: bnp.{name}(x, initial=...), the result for empty input."
         )
     if dtypes.is_complex(np.dtype(x.dtype)):
-        # In NumPy's order of complex numbers, which no reduction has: the ends of the sorted elements.
+        # NumPy orders complex numbers as no reduction does: the ends of the sorted elements.
         op, join = _COMPLEX[name], _first_or_last(name)
     if x.dtype == bool_:
         op, join = bool_op

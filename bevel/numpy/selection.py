@@ -311,9 +311,10 @@ def resolve_indices(
         return index, "clip"
     found = known(index) if mode in (None, "raise") else None
     if found is not None:
-        if size:
+        low, high = (found.min(), found.max()) if size else (0, -1)
+        if low < -n or high >= n:
             check_bounds(name, found, -n, n, f"axis {axis}")
-        if not size or found.min() >= 0:
+        if low >= 0:
             return index, "promise_in_bounds"
     zero = ops.full_like(index, 0)
     return ops.select(

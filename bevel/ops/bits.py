@@ -26,7 +26,12 @@ _PARITY = 0x1BD11BDA
 _WORD = 0xFFFFFFFF
 _NOT_LINEAR = Unsupported("random bits are integers, which no cotangent reaches")
 
-WIDTHS = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: _UINT32, 64: _UINT64}
+WIDTHS: dict[int, np.dtype] = {
+    8: np.dtype(np.uint8),
+    16: np.dtype(np.uint16),
+    32: _UINT32,
+    64: _UINT64,
+}
 
 # -- the hash, three ways: Python integers, NumPy, StableHLO -------------------------------------
 
@@ -208,8 +213,8 @@ def _hash_indices(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, 
     full = (*batch, *shape)
     if math.prod(full) <= _PACKED_SIZE:
         places = (*batch, *[1] * len(shape))
-        words = [np.broadcast_to(key[..., i].reshape(places), full) for i in range(2)]
-        return _hash(*words, np.broadcast_to(high, full), np.broadcast_to(low, full))
+        k1, k2 = (np.broadcast_to(key[..., i].reshape(places), full) for i in range(2))
+        return _hash(k1, k2, np.broadcast_to(high, full), np.broadcast_to(low, full))
     words = [np.empty(full, _UINT32) for _ in range(2)]
     for i in np.ndindex(batch):
         words[0][i], words[1][i] = _hash(key[(*i, 0, ...)], key[(*i, 1, ...)], high, low)
@@ -230,12 +235,16 @@ def _lower_hash_indices(b, key, shape: tuple[int, ...]):
         if wide is full
         else b.convert(b.shift_right_logical(index, b.full(32, wide)), _UINT32)
     )
-    words = []
-    for i in range(2):
-        start = (*[0] * len(batch), i)
-        word = b.reshape(b.slice(key, start, (*batch, i + 1)), batch)
-        words.append(b.broadcast_in_dim(word, full.shape, range(len(batch))))
-    return _lower_hash(b, *words, high, b.convert(index, _UINT32))
+    k1, k2 = (
+        b.broadcast_in_dim(w, full.shape, range(len(batch))) for w in _lower_words(b, key, batch)
+    )
+    return _lower_hash(b, k1, k2, high, b.convert(index, _UINT32))
+
+
+def _lower_words(b, key, batch: tuple[int, ...]) -> list:
+    """Both words of keys."""
+    start = (0,) * len(batch)
+    return [b.reshape(b.slice(key, (*start, i), (*batch, i + 1)), batch) for i in range(2)]
 
 
 def _as_function(kind: str, body):
@@ -373,11 +382,8 @@ def _fold_in_abstract(key: Aval, data: Aval) -> Aval:
 
 
 def _fold_in_body(b, key, data, *, out):
-    batch = data.aval.shape
-    words = [
-        b.reshape(b.slice(key, (*[0] * len(batch), i), (*batch, i + 1)), batch) for i in range(2)
-    ]
-    return _pair_up(b, *_lower_hash(b, *words, b.full(0, data.aval), data))
+    k1, k2 = _lower_words(b, key, data.aval.shape)
+    return _pair_up(b, *_lower_hash(b, k1, k2, b.full(0, data.aval), data))
 
 
 def _fold_in_batch(size, x, batched):

@@ -280,7 +280,14 @@ def _integer_power(x, y):
     ).astype(x.dtype)
 
 
+def _on_one_side(ufunc: np.ufunc):
+    """A reference that, as XLA, takes branch cuts from one side whatever the sign of a zero."""
+    return lambda x: ufunc(x + 0) if x.dtype.kind == "c" else ufunc(x)
+
+
 exp = unary("exp", np.exp, "exponential", lambda ctx, t, x: mul(t, ctx.out))
+
+
 def _exp2_lower(b, x):
     if x.aval.dtype in HALF:  # the product rounded to 16 bits would be far from the power
         return b.convert(_exp2_lower(b, b.convert(x, dtypes.float32)), x.aval.dtype)
@@ -301,7 +308,9 @@ expm1 = unary(
     lambda ctx, t, x: mul(t, add(ctx.out, full_like(x, 1))),
 )
 log1p = unary("log1p", np.log1p, "log_plus_one", lambda ctx, t, x: div(t, add(x, full_like(x, 1))))
-sqrt = unary("sqrt", np.sqrt, "sqrt", lambda ctx, t, x: div(mul(t, full_like(x, 0.5)), ctx.out))
+sqrt = unary(
+    "sqrt", _on_one_side(np.sqrt), "sqrt", lambda ctx, t, x: div(mul(t, full_like(x, 0.5)), ctx.out)
+)
 rsqrt = unary(
     "rsqrt",
     via_float32(lambda x: np.ones((), x.dtype) / np.sqrt(x)),
@@ -399,16 +408,25 @@ def _one_plus_square(x):
 sin = unary("sin", np.sin, "sine", lambda ctx, t, x: mul(t, cos(x)))
 cos: Op = unary("cos", np.cos, "cosine", lambda ctx, t, x: neg(mul(t, sin(x))))
 tan = unary("tan", np.tan, "tan", lambda ctx, t, x: mul(t, _one_plus_square(ctx.out)))
-asin = unary("asin", np.arcsin, "asin", lambda ctx, t, x: mul(t, rsqrt(_one_minus_square(x))))
-acos = unary("acos", np.arccos, "acos", lambda ctx, t, x: neg(mul(t, rsqrt(_one_minus_square(x)))))
+asin = unary(
+    "asin", _on_one_side(np.arcsin), "asin", lambda ctx, t, x: mul(t, rsqrt(_one_minus_square(x)))
+)
+acos = unary(
+    "acos",
+    _on_one_side(np.arccos),
+    "acos",
+    lambda ctx, t, x: neg(mul(t, rsqrt(_one_minus_square(x)))),
+)
 atan = unary("atan", np.arctan, "atan", lambda ctx, t, x: div(t, _one_plus_square(x)))
 sinh = unary("sinh", np.sinh, "sinh", lambda ctx, t, x: mul(t, cosh(x)))
 cosh: Op = unary("cosh", np.cosh, "cosh", lambda ctx, t, x: mul(t, sinh(x)))
 tanh = unary("tanh", np.tanh, "tanh", lambda ctx, t, x: mul(t, _one_minus_square(ctx.out)))
-asinh = unary("asinh", np.arcsinh, "asinh", lambda ctx, t, x: mul(t, rsqrt(_one_plus_square(x))))
+asinh = unary(
+    "asinh", _on_one_side(np.arcsinh), "asinh", lambda ctx, t, x: mul(t, rsqrt(_one_plus_square(x)))
+)
 acosh = unary(
     "acosh",
-    np.arccosh,
+    _on_one_side(np.arccosh),
     "acosh",
     lambda ctx, t, x: mul(t, mul(rsqrt(sub(x, full_like(x, 1))), rsqrt(add(x, full_like(x, 1))))),
 )

@@ -7,6 +7,7 @@ rfft, of the result for irfft. Forward transforms are not scaled, inverse ones b
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,7 +19,12 @@ from bevel.ops.elementwise import conj, mul
 from bevel.ops.shape import concatenate
 
 KINDS = ("fft", "ifft", "rfft", "irfft")
-_NUMPY = {"fft": np.fft.fftn, "ifft": np.fft.ifftn, "rfft": np.fft.rfftn, "irfft": np.fft.irfftn}
+_NUMPY: dict[str, Callable] = {
+    "fft": np.fft.fftn,
+    "ifft": np.fft.ifftn,
+    "rfft": np.fft.rfftn,
+    "irfft": np.fft.irfftn,
+}
 
 
 def _abstract(x: Aval, *, kind, lengths) -> Aval:

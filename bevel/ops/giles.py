@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_MIDDLE = (
+_MIDDLE: tuple[float, ...] = (
     2.81022636e-08,
     3.43273939e-07,
     -3.5233877e-06,
@@ -23,7 +23,7 @@ _MIDDLE = (
     0.246640727,
     1.50140941,
 )
-_TAIL = (
+_TAIL: tuple[float, ...] = (
     -0.000200214257,
     0.000100950558,
     0.00134934322,

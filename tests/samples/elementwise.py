@@ -35,6 +35,11 @@ SMOOTH: dict[Op, tuple[float, float]] = {
     ops.acosh: (1.3, 3),
     ops.atanh: (-0.8, 0.8),
 }
+# On and beside the branch cuts; where a zero part has a sign, either sign.
+CUTS = np.array(
+    [complex(a, b) for a in (0.0, -0.0, 0.5, -0.5, 2.0, -2.0) for b in (0.0, -0.0, 0.5, -2.0)],
+    np.complex64,
+)
 
 
 def _smooth():
@@ -50,6 +55,7 @@ def _smooth():
                 tol=2e-3 if dtype == dtypes.bfloat16 else None,
                 name="special",
             )
+        yield Sample(op, (CUTS,), tol=3e-4, name="branch cuts")
         yield Sample(op, (np.zeros((0, 2), np.float32),), name="empty")
         yield Sample(op, (between(low, high, (), "float32"),), grad=(0,), name="0-d")
 
