@@ -41,7 +41,7 @@ HOLDERS = [bevel.ops] + [
 OPS: dict[str, Op] = {
     value.name: value
     for module in HOLDERS
-    for name, value in vars(module).items()
+    for name, value in ((n, getattr(module, n)) for n in dir(module))
     if isinstance(value, Op) and (module is bevel.ops or name == value.name)
 }
 INDIRECT = {

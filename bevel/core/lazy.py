@@ -18,20 +18,25 @@ def attach(
 
     Args:
         package: its name.
-        parts: for each module, the names it gives to the package.
+        parts: for each module, the names it gives to the package ("x as y": under another name).
         modules: names in the package that stand for whole modules.
 
     >>> get, _, names = attach("bevel.core", {"bevel.core.dtypes": ["promote_types"]})
     >>> names, get("promote_types").__name__
     (['promote_types'], 'promote_types')
     """
-    where = {name: module for module, names in parts.items() for name in names}
+    where = {}
+    for module, names in parts.items():
+        for entry in names:
+            original, _, alias = entry.partition(" as ")
+            where[alias or original] = (module, original)
     whole = dict(modules or {})
     every = sorted([*where, *whole])
 
     def __getattr__(name: str) -> Any:
         if name in where:
-            found = getattr(importlib.import_module(where[name]), name)
+            module, original = where[name]
+            found = getattr(importlib.import_module(module), original)
         elif name in whole:
             found = importlib.import_module(whole[name])
         else:

@@ -76,14 +76,17 @@ class Array(Handle):
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
-        shape = self._v.shape
+        held = self._held
+        shape = held.shape if type(held) is np.ndarray else self._v.shape
         return shape[:-1] if type(self._tag) is KeyTag else shape
 
     @property
     def dtype(self) -> Any:
         """The `numpy.dtype` of the elements; for random keys `key<...>`."""
-        tag = self._tag
-        return scalars.KeyDtype(tag.impl) if type(tag) is KeyTag else self._v.dtype
+        tag, held = self._tag, self._held
+        if type(tag) is KeyTag:
+            return scalars.KeyDtype(tag.impl)
+        return held.dtype if type(held) is np.ndarray else self._v.dtype
 
     @property
     def ndim(self) -> int:

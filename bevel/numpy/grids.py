@@ -308,15 +308,15 @@ def diag_indices(n: int, ndim: int = 2) -> tuple[Any, ...]:
 
 
 def diag_indices_from(arr: Any) -> tuple[Any, ...]:
-    """`diag_indices` for the shape of an array whose axes have one size.
+    """The indices of the diagonal of an array whose axes have one length.
 
     >>> bnp.diag_indices_from(bnp.ones((2, 2)))
     (Array([0, 1], dtype=int32), Array([0, 1], dtype=int32))
     """
     shape = logical_shape(enter(arr))
-    if len(shape) < 2 or len(set(shape)) > 1:
+    if len(shape) < 2 or len(set(shape)) != 1:
         raise errors.ShapeError(
-            f"diag_indices_from: needs at least 2 axes of one size, got shape {shape}"
+            f"diag_indices_from: needs at least 2 axes of one length, not {shape}"
         )
     return diag_indices(shape[0], len(shape))
 

@@ -12,10 +12,11 @@ from bevel.core.handle import logical_shape, wrap
 from bevel.numpy import linalg, reductions
 from bevel.numpy.arguments import cast, contents, inexact, integer, number
 from bevel.numpy.convert import enter, promote
-from bevel.numpy.creation import diag, vander, zeros
+from bevel.numpy.creation import zeros
 from bevel.numpy.elementwise import sqrt
 from bevel.numpy.joining import concatenate
 from bevel.numpy.manipulation import atleast_1d, broadcast_shapes, broadcast_to
+from bevel.numpy.matrices import diag, vander
 from bevel.numpy.resizing import trim_zeros
 from bevel.numpy.signal import convolve
 

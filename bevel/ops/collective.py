@@ -15,7 +15,7 @@ from bevel.core.aval import Aval, aval_of
 from bevel.core.op import Op, Unsupported, linear, zero_tangent
 from bevel.ops.base import batch_broadcast, full_like, reduce_sum, transpose, zeros
 from bevel.ops.elementwise import mul
-from bevel.ops.reduce import reduce_max, reduce_min
+from bevel.ops.reductions import reduce_max, reduce_min
 from bevel.ops.shape import concatenate, iota
 from bevel.ops.shape import slice as slice_
 

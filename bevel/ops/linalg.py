@@ -47,7 +47,7 @@ from bevel.ops.matrix import (
 )
 from bevel.ops.shape import iota, moveaxis, pad
 from bevel.ops.shape import slice as cut
-from bevel.ops.sort import sort, take_along
+from bevel.ops.sorting import sort, take_along
 
 # -- cholesky ------------------------------------------------------------------------------------
 

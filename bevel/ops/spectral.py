@@ -50,7 +50,7 @@ from bevel.ops.matrix import (
     scale,
     tril,
 )
-from bevel.ops.reduce import argmax
+from bevel.ops.reductions import argmax
 from bevel.ops.shape import concatenate, iota
 
 # -- qr ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from bevel.core.dtypes import FLOAT, NUMBER
 from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.op import Op, Unsupported, linear, rule
 from bevel.ops.base import HALF, batch_broadcast, check_dtype
-from bevel.ops.reduce import NO_BODY_JVP, ORDERED, check_body, fold, greatest, least
+from bevel.ops.reductions import NO_BODY_JVP, ORDERED, check_body, fold, greatest, least
 from bevel.ops.shape import pad
 
 
