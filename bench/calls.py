@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 
 import bevel as bv
@@ -9,8 +13,17 @@ import bevel.numpy as bnp
 from bench.harness import Report, interleaved, peer
 
 
+def ready(f: Callable, *args: Any) -> None:
+    bv.block_until_ready(f(*args))
+
+
 def run() -> None:
+    """Print a row for each number of arrays, passed one by one and as a list."""
     jax = peer("jax")
+
+    def jax_ready(f: Callable, *args: Any) -> None:
+        jax.block_until_ready(f(*args))
+
     report = Report("jitted call, n arrays of 8 floats in and out", ["jax"] if jax else [])
     for n in (1, 10, 200):
 
@@ -23,13 +36,13 @@ def run() -> None:
         data = [np.full(8, i, np.float32) for i in range(n)]
         ours = [bnp.asarray(d) for d in data]
         f, g = bv.jit(shift), bv.jit(shift_tree)
-        flat = {"bevel": lambda: bv.block_until_ready(f(*ours))}
-        nested = {"bevel": lambda: bv.block_until_ready(g(ours))}
+        flat = {"bevel": partial(ready, f, *ours)}
+        nested = {"bevel": partial(ready, g, ours)}
         if jax:
             theirs = [jax.device_put(d) for d in data]
             jf, jg = jax.jit(shift), jax.jit(shift_tree)
-            flat["jax"] = lambda: jax.block_until_ready(jf(*theirs))
-            nested["jax"] = lambda: jax.block_until_ready(jg(theirs))
+            flat["jax"] = partial(jax_ready, jf, *theirs)
+            nested["jax"] = partial(jax_ready, jg, theirs)
         report.row(f"{n} positional", interleaved(flat))
         report.row(f"list of {n}", interleaved(nested))
     report.show()

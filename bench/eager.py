@@ -1,4 +1,6 @@
-"""Eager ops. Goals: small arrays under half of JAX's time and under 3x NumPy's; no compile per op."""
+"""Eager ops. Goals: small arrays under half of JAX's time and under 3x NumPy's; no compile per
+op.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from bench.harness import Report, interleaved, peer
 FIRST_CALLS = """
 import time, numpy as np, {module} as xp
 x = xp.asarray(np.linspace(0.1, 0.9, 10, dtype=np.float32))
-names = "sin cos tan exp log sqrt tanh sinh cosh arcsin arccos arctan abs negative square floor ceil sign exp2 log1p " \\
+names = "sin cos tan exp log sqrt tanh sinh cosh arcsin arccos arctan abs negative square floor
+ceil sign exp2 log1p " \\
         "expm1 cumsum sum prod max min mean var sort argsort".split()
 t0 = time.perf_counter()
 for n in names:
@@ -23,7 +26,9 @@ print(time.perf_counter() - t0)
 
 
 def first_calls(module: str) -> float:
-    """Seconds that the first calls of 30 distinct ops take in a fresh process, imports not counted."""
+    """Seconds that the first calls of 30 distinct ops take in a fresh process, imports not
+    counted.
+    """
     code = FIRST_CALLS.format(module=module)
     return float(
         subprocess.run(
@@ -56,7 +61,7 @@ def run() -> None:
             f"tanh(x*2+1), {size:,}",
             interleaved(
                 {
-                    n: lambda n=n, x=x: wait(n, libraries[n].tanh(x * 2 + 1))
+                    n: lambda n=n, x=x, xp=libraries[n]: wait(n, xp.tanh(x * 2 + 1))
                     for n, x in arrays.items()
                 }
             ),

@@ -1,6 +1,7 @@
 """The gradient of a plain unrolled transformer: trace and lower, compile, step.
 
-Goals: trace plus lowering at most half of JAX's; compile linear in depth and at most a quarter of JAX's
+Goals: trace plus lowering at most half of JAX's; compile linear in depth and at most a quarter of
+    JAX's
 at depth 12; step faster than JAX's at every depth.
 """
 
@@ -96,7 +97,9 @@ class Timed:
 
 
 def run(depths: tuple[int, ...] = DEPTHS) -> None:
-    """Print three rows a depth. JAX's compile is skipped beyond depth BEVEL_BENCH_JAX_DEPTH (24)."""
+    """Print three rows a depth. JAX's compile is skipped beyond depth BEVEL_BENCH_JAX_DEPTH
+    (24).
+    """
     jax = peer("jax")
     limit = int(os.environ.get("BEVEL_BENCH_JAX_DEPTH", "24"))
     report = Report(

@@ -1,4 +1,6 @@
-"""Looking into programs while they run: `print`, `callback`, `breakpoint`. Works under every transform."""
+"""Looking into programs while they run: `print`, `callback`, `breakpoint`. Works under every
+transform.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def callback(
 
     Args:
         callback: called with NumPy arrays in the structure of the arguments; its result is ignored.
-        args, kwargs: pytrees of arrays; other leaves are passed as they are.
+        *args: pytrees of arrays; other leaves are passed as they are.
+        **kwargs: the same, by name.
         ordered: keep the order of the calls.
 
     >>> import bevel as bv
@@ -64,8 +67,10 @@ def _check_format(fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
     n = max(sum(f == "" for f in fields), *[int(f) + 1 for f in fields if f.isdigit()], 0)
     if missing or unused or n != len(args):
         raise ValueError(
-            f"debug.print: the format string {fmt!r} uses {n} positional values and {sorted(used)}, but it got "
-            f"{len(args)} positional and {sorted(kwargs)}.\nWrite instead: bv.debug.print('x = {{x}}', x=x)."
+            f"debug.print: the format string {fmt!r} uses {n} positional values and "
+            f"{sorted(used)}, but it got "
+            f"{len(args)} positional and {sorted(kwargs)}.\nWrite instead: bv.debug.print('x = "
+            f"{{x}}', x=x)."
         )
 
 
@@ -93,8 +98,8 @@ def print(fmt: str, *args: Any, ordered: bool = False, **kwargs: Any) -> None:  
 def breakpoint(*, backend: str | None = None) -> None:  # noqa: A001 (jax.debug.breakpoint)
     """Stop here and look around.
 
-    In eager code this is `pdb` in your own frame. In a traced function a console opens when the compiled
-    program gets here; it has the function's local variables, arrays with their values.
+    In eager code this is `pdb` in your own frame. In a traced function a console opens when the
+    compiled program gets here; it has the function's local variables, arrays with their values.
     """
     frame = user_frame()
     if frame is None:
@@ -104,7 +109,8 @@ def breakpoint(*, backend: str | None = None) -> None:  # noqa: A001 (jax.debug.
     if not traced:
         pdb.Pdb().set_trace(frame)
         return
-    banner = f"bevel breakpoint at {where(user_source())}\nvariables: {', '.join(sorted(local))}\nCtrl-D to continue."
+    names = ", ".join(sorted(local))
+    banner = f"bevel breakpoint at {where(user_source())}\nvariables: {names}\nCtrl-D to continue."
 
     def console(values: dict[str, Any]) -> None:
         code.interact(banner, local={**frame.f_globals, **local, **values}, exitmsg="")

@@ -3,7 +3,9 @@
 import os
 import tempfile
 
-os.environ.setdefault("BEVEL_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "bevel-test-cache"))
+os.environ.setdefault(
+    "BEVEL_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "bevel-test-cache")
+)
 os.environ.setdefault("BEVEL_CHECK_GRAPHS", "1")
 
 from hypothesis import settings  # noqa: E402 (the variables above come before anything imports bevel)

@@ -18,7 +18,9 @@ def test_readme_examples_run(block):
 
 def test_settings_table_is_current():
     found = (ROOT / "docs" / "settings.md").read_text()
-    assert config.table() in found, "write python -c 'from bevel.core import config; print(config.table())' into it"
+    assert config.table() in found, (
+        "write python -c 'from bevel.core import config; print(config.table())' into it"
+    )
 
 
 def test_every_decision_is_half_a_page():

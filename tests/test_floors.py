@@ -1,4 +1,6 @@
-"""The import rule: a package imports its own floor or lower ones, at module top level, without cycles."""
+"""The import rule: a package imports its own floor or lower ones, at module top level, without
+cycles.
+"""
 
 import ast
 import pathlib
@@ -60,7 +62,9 @@ def test_imports_go_down(path):
             continue
         assert len(parts) > 1, f"{path}:{line} imports the whole package"
         target = parts[1]
-        assert FLOORS[target] <= floor, f"{path}:{line}: {package_of(path)} imports {name}, a higher floor"
+        assert FLOORS[target] <= floor, (
+            f"{path}:{line}: {package_of(path)} imports {name}, a higher floor"
+        )
         if {package_of(path), target} == {"ops", "xla"}:
             pytest.fail(f"{path}:{line}: ops and xla never import each other")
 
@@ -81,7 +85,9 @@ def test_only_bindings_knows_jaxlib_and_nothing_a_peer(path):
         first = name.split(".")[0]
         assert first not in PEERS, f"{path}:{line} imports the peer {first}"
         if first == "jaxlib":
-            assert path.relative_to(ROOT).as_posix() == "xla/bindings.py", f"{path}:{line} imports jaxlib"
+            assert path.relative_to(ROOT).as_posix() == "xla/bindings.py", (
+                f"{path}:{line} imports jaxlib"
+            )
 
 
 def test_no_cycles():

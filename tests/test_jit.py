@@ -128,7 +128,9 @@ def test_donated_arguments_are_gone():
 
 
 def test_unused_arguments_are_dropped_unless_kept():
-    f = lambda x, unused: x * 2
+    def f(x, unused):
+        return x * 2
+
     x, u = bnp.ones(3), bnp.ones(7)
     assert "7xf32" not in bv.jit(f).lower(x, u).as_text()
     assert "7xf32" in bv.jit(f, keep_unused=True).lower(x, u).as_text()
@@ -146,7 +148,9 @@ def test_unused_work_is_not_in_the_program():
 
 def test_lowered_and_compiled():
     lowered = bv.jit(lambda x: bnp.tanh(x @ x)).lower(bnp.ones((8, 8)))
-    assert "stablehlo.dot_general" in lowered.as_text() and "dot_general" in lowered.as_text("bevel")
+    assert "stablehlo.dot_general" in lowered.as_text() and "dot_general" in lowered.as_text(
+        "bevel"
+    )
     compiled = lowered.compile()
     assert compiled.cost_analysis()["flops"] > 0
     assert compiled.memory_analysis().output_size_in_bytes == 256
@@ -197,12 +201,15 @@ def test_zero_sized_and_scalar_arguments():
     assert int(bv.jit(lambda: bnp.asarray(7))()) == 7
 
 
-# -- cells ------------------------------------------------------------------------------------------
+# -- cells
+# ------------------------------------------------------------------------------------------
 
 
 def test_cells_closed_over_and_passed_are_written():
     a, b = bv.ref(bnp.zeros(2)), bv.ref(bnp.float32(1))
-    f, traces = counted(lambda cell, x: (cell.__setitem__(..., cell[...] + x), b.__setitem__(..., b[...] * 2))[0])
+    f, traces = counted(
+        lambda cell, x: (cell.__setitem__(..., cell[...] + x), b.__setitem__(..., b[...] * 2))[0]
+    )
     g = bv.jit(f)
     for _ in range(3):
         g(a, 1.0)
@@ -255,7 +262,9 @@ def test_cells_in_loops_and_branches():
             return 0
 
         lax.cond(flag, add, lambda: 0)
-        return lax.while_loop(lambda i: i < 3, lambda i: (total.__setitem__(..., total[...] + 1), i + 1)[1], 0)
+        return lax.while_loop(
+            lambda i: i < 3, lambda i: (total.__setitem__(..., total[...] + 1), i + 1)[1], 0
+        )
 
     assert int(run(bnp.arange(4.0), True)) == 3
     assert float(total[...]) == 6 + 100 + 3
@@ -297,7 +306,8 @@ def test_keys_are_arguments_and_results():
     assert random.is_key(k2)
 
 
-# -- errors ------------------------------------------------------------------------------------------
+# -- errors
+# ------------------------------------------------------------------------------------------
 
 
 def test_a_leaked_value_names_its_trace():

@@ -1,7 +1,7 @@
 """Random programs: all transforms and their compositions agree with the eager reference.
 
-A program is a list of steps over a pool of float64 arrays, all of shape (3,); each step applies a smooth
-function, a loop, a branch, a nested jit, remat or custom rule to members of the pool.
+A program is a list of steps over a pool of float64 arrays, all of shape (3,); each step applies a
+smooth function, a loop, a branch, a nested jit, remat or custom rule to members of the pool.
 """
 
 import numpy as np
@@ -125,7 +125,9 @@ def test_gradients_agree_however_they_are_asked_for(steps, seed):
 @given(programs(FORWARD), st.integers(0, 3))
 def test_forward_and_reverse_agree_to_second_order(steps, seed):
     f, (x, y) = program(steps), point(seed)
-    at = lambda v: f(v, y)
+    def at(v):
+        return f(v, y)
+
     close(bv.jacfwd(at)(x), bv.grad(at)(x))
     h = bv.hessian(at)(x)
     close(h, h.T, 1e-7)
@@ -150,7 +152,9 @@ def test_vmap_equals_a_loop(steps, seed):
 @given(programs(FORWARD), st.integers(0, 3))
 def test_nested_maps_and_third_derivatives(steps, seed):
     f, (x, y) = program(steps), point(seed)
-    along = lambda t: f(x + t * y, y)
+    def along(t):
+        return f(x + t * y, y)
+
     third = bv.grad(bv.grad(bv.grad(along)))
     zero = bnp.zeros((), dtype=F64)
     t = bv.jit(third)(zero)

@@ -11,7 +11,9 @@ from bevel import lax, random
 
 
 def test_eager_compiled_and_differentiated_agree():
-    f = lambda x: (bnp.tanh(x) * x).sum()
+    def f(x):
+        return (bnp.tanh(x) * x).sum()
+
     x = bnp.linspace(-1.0, 1.0, 7)
     np.testing.assert_allclose(bv.jit(f)(x), f(x), rtol=1e-6)
     t = np.tanh(np.asarray(x))
@@ -54,5 +56,6 @@ def test_state_and_callbacks_under_jit():
 
 
 def test_importing_bevel_does_not_import_jaxlib():
-    code = "import sys, bevel, bevel.numpy as bnp; x = bnp.tanh(bnp.ones(3)) + 1; assert 'jaxlib' not in sys.modules"
+    code = "import sys, bevel, bevel.numpy as bnp; x = bnp.tanh(bnp.ones(3)) + 1"
+    code += "; assert 'jaxlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

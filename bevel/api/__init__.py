@@ -1,1 +1,3 @@
-"""Floor 5: where pytrees, argument numbers, axes, state cells and handles meet the flat transforms."""
+"""Floor 5: where pytrees, argument numbers, axes, state cells and handles meet the flat
+transforms.
+"""

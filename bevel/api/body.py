@@ -18,7 +18,8 @@ from bevel.core.source import user_source, where
 class Body:
     """A user function as a graph.
 
-    Inputs: captured values, then `handles`, then the contents of `carried` cells. Results: those of the
+    Inputs: captured values, then `handles`, then the contents of `carried` cells. Results: those
+        of the
     function, then what it leaves in the `forced` cells. `changed` are all cells it wrote.
     """
 
@@ -88,7 +89,9 @@ def body_with_state(what: str, fun: Callable[..., Any], handles: Sequence[Handle
     return body
 
 
-def bodies_with_state(what: str, funs: Sequence[Callable[..., Any]], handles: Sequence[Handle]) -> list[Body]:
+def bodies_with_state(
+    what: str, funs: Sequence[Callable[..., Any]], handles: Sequence[Handle]
+) -> list[Body]:
     """Bodies over the same inputs that all return the contents of every cell any of them writes."""
     forced: list[Cell] = []
     while True:

@@ -23,20 +23,29 @@ def _announced(result_shape_dtypes: Any, what: str) -> tuple[tuple[Aval, ...], A
     for leaf in leaves:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             raise TypeError(
-                f"{what}: result_shape_dtypes must hold arrays or bv.ShapeDtypeStruct(shape, dtype), got "
-                f"{type(leaf).__name__}.\nWhy: a compiled program must know the types of results before the call."
+                f"{what}: result_shape_dtypes must hold arrays or bv.ShapeDtypeStruct(shape, "
+                "dtype), got "
+                f"{type(leaf).__name__}.\nWhy: a compiled program must know the types of results "
+                "before the call."
             )
         exact = isinstance(leaf, ShapeDtypeStruct)
-        avals.append(Aval(tuple(leaf.shape), leaf.dtype if exact else default_dtype(np.dtype(leaf.dtype))))
+        avals.append(
+            Aval(tuple(leaf.shape), leaf.dtype if exact else default_dtype(np.dtype(leaf.dtype)))
+        )
     return tuple(avals), treedef
 
 
-def _flat_callback(fun: Callable[..., Any], in_tree: Any, out_tree: Any, kwargs: dict[str, Any], what: str):
+def _flat_callback(
+    fun: Callable[..., Any], in_tree: Any, out_tree: Any, kwargs: dict[str, Any], what: str
+):
     def flat(*arrays: np.ndarray) -> tuple[Any, ...]:
         result = fun(*tree.unflatten(in_tree, arrays), **kwargs)
         leaves, structure = tree.flatten(result)
         if structure != out_tree:
-            raise TypeError(f"{what}: the function returned the structure {structure}, but {out_tree} was announced")
+            raise TypeError(
+                f"{what}: the function returned the structure {structure}, but {out_tree} was "
+                "announced"
+            )
         return tuple([np.asarray(x) for x in leaves])
 
     flat.__qualname__ = name_of(fun)
@@ -48,7 +57,9 @@ def _call(op, what, fun, result_shape_dtypes, args, kwargs, vectorized, ordered)
     leaves, in_tree = tree.flatten(args)
     handles = [as_handle(x, f"an argument of {what}") for x in leaves]
     flat = _flat_callback(fun, in_tree, out_tree, kwargs, what)
-    outs = op(*[h._v for h in handles], fn=flat, out_avals=avals, vectorized=vectorized, ordered=ordered)
+    outs = op(
+        *[h._v for h in handles], fn=flat, out_avals=avals, vectorized=vectorized, ordered=ordered
+    )
     return tree.unflatten(out_tree, [wrap(o) for o in outs])
 
 
@@ -67,8 +78,9 @@ def pure_callback(
     Args:
         callback: called with NumPy arrays in the structure of `args`.
         result_shape_dtypes: pytree of `ShapeDtypeStruct`s (or arrays) that says what it returns.
-        args: pytrees of arrays; `kwargs` are passed to the function as they are.
+        *args: pytrees of arrays.
         sharding: the device that runs it is chosen by the program; must be None.
+        **kwargs: passed to the function as they are.
         vmap_method: how it handles a batch: "sequential" (one call a row), "expand_dims" or
             "broadcast_all" (one call with a leading batch axis).
 
@@ -82,7 +94,10 @@ def pure_callback(
     [1.0, 2.0, 3.0]
     """
     if sharding is not None:
-        raise TypeError("pure_callback: sharding must be None; the callback runs in the process that runs the program")
+        raise TypeError(
+            "pure_callback: sharding must be None; the callback runs in the process that runs "
+            "the program"
+        )
     what = f"pure_callback of {name_of(callback)}"
     return _call(callback_op, what, callback, result_shape_dtypes, args, kwargs, vmap_method, False)
 
@@ -97,8 +112,8 @@ def io_callback(
 ) -> Any:
     """Call a Python function with side effects, exactly once where the program runs.
 
-    Arguments as for `pure_callback`; `ordered` calls keep their order. Under `vmap` it is called for
-    each row.
+    Arguments as for `pure_callback`; `ordered` calls keep their order. Under `vmap` it is called
+    for each row.
 
     >>> import bevel as bv
     >>> log = []
@@ -107,6 +122,11 @@ def io_callback(
     [2.0]
     """
     if sharding is not None:
-        raise TypeError("io_callback: sharding must be None; the callback runs in the process that runs the program")
+        raise TypeError(
+            "io_callback: sharding must be None; the callback runs in the process that runs the "
+            "program"
+        )
     what = f"io_callback of {name_of(callback)}"
-    return _call(effect_op, what, callback, result_shape_dtypes, args, kwargs, "sequential", ordered)
+    return _call(
+        effect_op, what, callback, result_shape_dtypes, args, kwargs, "sequential", ordered
+    )

@@ -18,6 +18,7 @@ from bevel.core.graph import Graph, Var, evaluate
 from bevel.core.handle import Handle, fresh_tag, wrap
 from bevel.core.interpreter import EAGER, Rebind, Tracer, state
 from bevel.core.ref import Scope
+from bevel.core.source import replay
 from bevel.numpy.convert import value_at
 from bevel.ops import convert, zeros
 from bevel.ops import name as name_op
@@ -41,13 +42,16 @@ class _Signature:
         """
         if self.signature is None:
             if kwargs:
-                raise TypeError(f"{self.name}: pass arguments by position; its signature is not known")
+                raise TypeError(
+                    f"{self.name}: pass arguments by position; its signature is not known"
+                )
             return args
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         if bound.kwargs:
             raise TypeError(
-                f"{self.name}: its parameters {sorted(bound.kwargs)} can only be passed by keyword, "
+                f"{self.name}: its parameters {sorted(bound.kwargs)} can only be passed by "
+                "keyword, "
                 "and rules get arguments by position.\n"
                 "Write instead: no * before them in its definition, or functools.partial."
             )
@@ -60,7 +64,9 @@ class _Arguments:
     def __init__(self, what: str, args: tuple, nondiff: Sequence[int]):
         outside = [n for n in nondiff if not -len(args) <= n < len(args)]
         if outside:
-            raise ValueError(f"{what}: nondiff_argnums={outside} are out of range for {len(args)} arguments")
+            raise ValueError(
+                f"{what}: nondiff_argnums={outside} are out of range for {len(args)} arguments"
+            )
         self.nondiff = {n % len(args) for n in nondiff}
         self.static = [a for i, a in enumerate(args) if i in self.nondiff]
         dynamic = tuple([a for i, a in enumerate(args) if i not in self.nondiff])
@@ -80,7 +86,10 @@ class _Arguments:
 
     def tangents(self, values: Sequence[Any]) -> tuple:
         """Their tangents, zeros for None."""
-        full = [zeros(aval_of(h._v)) if t is None else t for h, t in zip(self.handles, values, strict=True)]
+        full = [
+            zeros(aval_of(h._v)) if t is None else t
+            for h, t in zip(self.handles, values, strict=True)
+        ]
         return tree.unflatten(self.treedef, [wrap(t) for t in full])
 
 
@@ -120,7 +129,9 @@ class _Closure:
     operands of the time in their places.
     """
 
-    def __init__(self, what: str, fun: Callable[..., Any], handles: Sequence[Handle], rules: Sequence[Any]):
+    def __init__(
+        self, what: str, fun: Callable[..., Any], handles: Sequence[Handle], rules: Sequence[Any]
+    ):
         self.body = body = Body(what, fun, handles)
         body.refuse_writes()
         own = {id(c) for c in body.consts}
@@ -136,9 +147,12 @@ class _Closure:
         used = {id(v) for v in traced_in(*functions)}
         return [i for i, v in enumerate(self.values) if id(v) in used]
 
-    def run(self, places: Sequence[int], new: Sequence[Any], fn: Callable[..., Any]) -> list[list[Any]]:
+    def run(
+        self, places: Sequence[int], new: Sequence[Any], fn: Callable[..., Any]
+    ) -> list[list[Any]]:
         """The lists of values that `fn()` returns, with `new` in place of the values there."""
-        with Rebind(state.current, [self.values[i] for i in places], new) as here:
+        old = [self.values[i] for i in places]
+        with replay(), Rebind(state.current, old, new) as here:
             found = fn()
         resolve = lambda v: here.resolve(v) if isinstance(v, Tracer) else v  # noqa: E731 (None passes)
         return [[resolve(v) for v in values] for values in found]
@@ -157,7 +171,8 @@ def _same_result(what: str, rule: str, body: Body, result: Any) -> list[Any]:
     leaves, treedef = tree.flatten(result)
     if treedef != body.output.treedef:
         raise TypeError(
-            f"{what}: {rule} returns the structure {treedef} as the result, but the function returns "
+            f"{what}: {rule} returns the structure {treedef} as the result, but the function "
+            "returns "
             f"{body.output.treedef}; they must be equal"
         )
     values = []
@@ -165,7 +180,8 @@ def _same_result(what: str, rule: str, body: Body, result: Any) -> list[Any]:
         value = as_handle(leaf, f"{what}: the result that {rule} returns")._v
         if tuple(value.shape) != aval.shape:
             raise TypeError(
-                f"{what}: {rule} returns {aval_of(value)} as the result, but the function returns {aval}; "
+                f"{what}: {rule} returns {aval_of(value)} as the result, but the function "
+                f"returns {aval}; "
                 "they must be equal"
             )
         values.append(value if value.dtype == aval.dtype else convert(value, dtype=aval.dtype))
@@ -180,7 +196,9 @@ def _match(what: str, name: str, avals: Sequence[Aval], found: Sequence[Any]) ->
         if not is_inexact(aval.dtype) or got is None:
             out.append(None)
         elif got.shape != aval.shape or (is_complex(got.dtype) and not is_complex(aval.dtype)):
-            raise TypeError(f"{what}: its rule gave the {name} {got} for a value {aval}; they must be equal")
+            raise TypeError(
+                f"{what}: its rule gave the {name} {got} for a value {aval}; they must be equal"
+            )
         else:
             out.append(t if got.dtype == aval.dtype else convert(t, dtype=aval.dtype))
     return out
@@ -193,8 +211,8 @@ class custom_jvp:
         fun: over pytrees of arrays.
         nondiff_argnums: arguments that are Python values and come first in the rule.
 
-    The rule is `jvp(*nondiff, primals, tangents) -> (result, tangent of result)`; `defjvps` takes one
-    rule per argument, `rule(tangent, result, *args) -> tangent of result`, or None for zero.
+    The rule is `jvp(*nondiff, primals, tangents) -> (result, tangent of result)`; `defjvps` takes
+    one rule per argument, `rule(tangent, result, *args) -> tangent of result`, or None for zero.
 
     The function and its rules may close over traced values, but not over those that are being
     differentiated.
@@ -229,7 +247,8 @@ class custom_jvp:
             *static, primals, tangents = args
             if len(jvps) != len(primals):
                 raise TypeError(
-                    f"custom_jvp function {name_of(self.fun)}: defjvps got {len(jvps)} rules for {len(primals)} "
+                    f"custom_jvp function {name_of(self.fun)}: defjvps got {len(jvps)} rules for "
+                    f"{len(primals)} "
                     "differentiable arguments; give one each, or None for zero"
                 )
             out = self(*_interleaved(self.nondiff_argnums, static, primals))
@@ -245,14 +264,20 @@ class custom_jvp:
         self.jvp = jvp
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
         what = f"custom_jvp function {name_of(self.fun)}"
         if self.jvp is None:
-            raise AttributeError(f"{what} has no rule yet; write {name_of(self.fun)}.defjvp(rule) after its definition")
+            raise AttributeError(
+                f"{what} has no rule yet; write {name_of(self.fun)}.defjvp(rule) after its "
+                "definition"
+            )
         jvp = self.jvp
         arguments = _Arguments(what, self._signature.positional(args, kwargs), self.nondiff_argnums)
         if state.current is EAGER:
             return _call_eagerly(what, self.fun, arguments)
-        closure = _Closure(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, [jvp])
+        closure = _Closure(
+            what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, [jvp]
+        )
         body = closure.body
 
         def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -267,13 +292,19 @@ class custom_jvp:
                         f"{type(result).__name__}"
                     )
                 values = _same_result(what, "the jvp rule", body, result[0])
-                return values, _values_like(what, "tangent", body.output.treedef, body.out_avals, result[1])
+                return values, _values_like(
+                    what, "tangent", body.output.treedef, body.out_avals, result[1]
+                )
 
             outs, touts = closure.run(range(n), primals[:n], run)
             return outs, touts
 
         values = custom_jvp_call(
-            *closure.values, *[h._v for h in arguments.handles], graph=closure.graph, rule=rule, closed=closure.closed
+            *closure.values,
+            *[h._v for h in arguments.handles],
+            graph=closure.graph,
+            rule=rule,
+            closed=closure.closed,
         )
         return body.output.unflatten(values)
 
@@ -285,15 +316,20 @@ def _interleaved(places: Sequence[int], static: Sequence[Any], dynamic: Sequence
     return [next(first) if i in at else next(second) for i in range(n)]
 
 
-def _values_like(what: str, name: str, treedef: Any, avals: Sequence[Aval], found: Any) -> list[Any]:
-    """Values of the tangents or cotangents that a rule gave; None stands for the zeros of what is there."""
+def _values_like(
+    what: str, name: str, treedef: Any, avals: Sequence[Aval], found: Any
+) -> list[Any]:
+    """Values of the tangents or cotangents that a rule gave; None stands for the zeros of what is
+    there.
+    """
     if found is None:
         return [None] * len(avals)
     try:
         leaves = treedef.flatten_up_to(found)
     except ValueError:
         raise TypeError(
-            f"{what}: its rule gave the {name} structure {tree.structure(found)} for values of structure "
+            f"{what}: its rule gave the {name} structure {tree.structure(found)} for values of "
+            "structure "
             f"{treedef}; they must be equal"
         ) from None
     values = [None if x is None else as_handle(x, f"{what}: a {name}")._v for x in leaves]
@@ -307,8 +343,8 @@ class custom_vjp:
         fun: over pytrees of arrays.
         nondiff_argnums: arguments that are Python values; `bwd` gets them first.
 
-    `defvjp(fwd, bwd)`: `fwd(*args) -> (result, residuals)`, `bwd(*nondiff, residuals, ct) -> tuple` with
-    a cotangent per differentiable argument (None: zero).
+    `defvjp(fwd, bwd)`: `fwd(*args) -> (result, residuals)`, `bwd(*nondiff, residuals, ct) -> tuple`
+    with a cotangent per differentiable argument (None: zero).
 
     The function and its rules may close over traced values, but not over those that are being
     differentiated.
@@ -338,17 +374,28 @@ class custom_vjp:
         self.bwd = bwd
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
         what = f"custom_vjp function {name_of(self.fun)}"
         if self.fwd is None or self.bwd is None:
-            raise AttributeError(f"{what} has no rules yet; write {name_of(self.fun)}.defvjp(fwd, bwd) after its definition")
+            raise AttributeError(
+                f"{what} has no rules yet; write {name_of(self.fun)}.defvjp(fwd, bwd) after its "
+                "definition"
+            )
         arguments = _Arguments(what, self._signature.positional(args, kwargs), self.nondiff_argnums)
         if state.current is EAGER:
             return _call_eagerly(what, self.fun, arguments)
         rules = [self.fwd, self.bwd]
-        closure = _Closure(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, rules)
+        closure = _Closure(
+            what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, rules
+        )
         fwd, bwd = self._flat_rules(what, arguments, closure)
         values = custom_vjp_call(
-            *closure.values, *[h._v for h in arguments.handles], graph=closure.graph, fwd=fwd, bwd=bwd, closed=closure.closed
+            *closure.values,
+            *[h._v for h in arguments.handles],
+            graph=closure.graph,
+            fwd=fwd,
+            bwd=bwd,
+            closed=closure.closed,
         )
         return closure.body.output.unflatten(values)
 
@@ -361,7 +408,9 @@ class custom_vjp:
             def run() -> tuple[list[Any], list[Any]]:
                 result = user_fwd(*arguments.full(rewrap(values[n:], arguments.tags)))
                 if not (isinstance(result, tuple | list) and len(result) == 2):
-                    raise TypeError(f"{what}: fwd must return (result, residuals), not {type(result).__name__}")
+                    raise TypeError(
+                        f"{what}: fwd must return (result, residuals), not {type(result).__name__}"
+                    )
                 return _same_result(what, "fwd", body, result[0]), kept.flatten(result[1], what)
 
             outs, residuals = closure.run(range(n), values[:n], run)
@@ -389,7 +438,8 @@ def _cotangents(what: str, arguments: _Arguments, found: Any) -> list[Any]:
         )
     if len(found) != len(subtrees):
         raise TypeError(
-            f"{what}: bwd gave {len(found)} cotangents for {len(subtrees)} differentiable arguments; give one "
+            f"{what}: bwd gave {len(found)} cotangents for {len(subtrees)} differentiable "
+            "arguments; give one "
             "each, None for zero"
         )
     out: list[Any] = []
@@ -402,8 +452,8 @@ def _cotangents(what: str, arguments: _Arguments, found: Any) -> list[Any]:
 def custom_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
     """A function that returns `(result, gradient function)`, differentiated by that function.
 
-    The gradient function maps a cotangent of the result to a tuple with one per argument (for a single
-    argument, the cotangent itself will do).
+    The gradient function maps a cotangent of the result to a tuple with one per argument (for a
+    single argument, the cotangent itself will do).
 
     >>> import bevel as bv
     >>> f = bv.custom_gradient(lambda x: (x**2, lambda g: (g * 100.0,)))
@@ -436,10 +486,13 @@ def custom_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callable[..., Any], list[Any]]:
+def closure_convert(
+    fun: Callable[..., Any], *example_args: Any
+) -> tuple[Callable[..., Any], list[Any]]:
     """`(converted, captured)`: the arrays a function closes over become trailing arguments.
 
-    `converted(*args, *captured)` equals `fun(*args)`, for use where a rule must not close over traced values.
+    `converted(*args, *captured)` equals `fun(*args)`, for use where a rule must not close over
+    traced values.
 
     >>> import bevel as bv, bevel.numpy as bnp
     >>> w = bnp.arange(100.0)
@@ -458,7 +511,8 @@ def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callab
         given, structure = tree.flatten(args[: len(args) - n])
         if structure != treedef:
             raise TypeError(
-                f"{what}: it was converted for the arguments {treedef}, and called with {structure} and "
+                f"{what}: it was converted for the arguments {treedef}, and called with "
+                f"{structure} and "
                 f"{n} captured arrays"
             )
         captured = [as_handle(c, f"{what}: a captured array") for c in args[len(args) - n :]]
@@ -510,9 +564,13 @@ class checkpoint_policies:
         return lambda op, *avals, **params: op.name == "name" and params["name"] not in unwanted
 
     @staticmethod
-    def save_from_both_policies(first: Callable[..., bool], second: Callable[..., bool]) -> Callable[..., bool]:
+    def save_from_both_policies(
+        first: Callable[..., bool], second: Callable[..., bool]
+    ) -> Callable[..., bool]:
         """Keep what either policy keeps."""
-        return lambda op, *avals, **params: first(op, *avals, **params) or second(op, *avals, **params)
+        return lambda op, *avals, **params: (
+            first(op, *avals, **params) or second(op, *avals, **params)
+        )
 
     checkpoint_dots = dots_saveable
     checkpoint_dots_with_no_batch_dims = dots_with_no_batch_dims_saveable
@@ -527,7 +585,9 @@ def checkpoint_name(x: Any, name: str) -> Any:
     """
     leaves, treedef = tree.flatten(x)
     handles = [as_handle(v, "checkpoint_name: a value") for v in leaves]
-    return tree.unflatten(treedef, [wrap(name_op(h._v, name=name), fresh_tag(h._tag)) for h in handles])
+    return tree.unflatten(
+        treedef, [wrap(name_op(h._v, name=name), fresh_tag(h._tag)) for h in handles]
+    )
 
 
 def remat(
@@ -537,11 +597,13 @@ def remat(
     prevent_cse: bool = True,
     static_argnums: int | Sequence[int] = (),
 ) -> Any:
-    """A function whose intermediate values are not kept for the backward pass, but computed again there.
+    """A function whose intermediate values are not kept for the backward pass, but computed again
+    there.
 
     `bv.checkpoint(f)` is the same function under its other name.
 
-    Source: Griewank and Walther, "Revolve", 2000; Chen et al., "Training deep nets with sublinear memory
+    Source: Griewank and Walther, "Revolve", 2000; Chen et al., "Training deep nets with sublinear
+        memory
     cost", 2016.
 
     Args:
@@ -555,7 +617,9 @@ def remat(
     1.0
     """
     if fun is None:
-        return lambda f: remat(f, policy=policy, prevent_cse=prevent_cse, static_argnums=static_argnums)
+        return lambda f: remat(
+            f, policy=policy, prevent_cse=prevent_cse, static_argnums=static_argnums
+        )
     if policy is checkpoint_policies.nothing_saveable:
         policy = None
     static_argnums = as_tuple(static_argnums)
@@ -566,9 +630,16 @@ def remat(
         if policy is checkpoint_policies.everything_saveable:
             return fun(*args, **kwargs)
         nondiff = normalize_argnums(static_argnums, len(args), what)
-        leaves, treedef = tree.flatten((tuple(a for i, a in enumerate(args) if i not in nondiff), kwargs))
-        plain = [isinstance(x, Handle) or hasattr(x, "__array__") or isinstance(x, int | float | complex) for x in leaves]
-        handles = [as_handle(x, f"an argument of {what}") for x, p in zip(leaves, plain, strict=True) if p]
+        leaves, treedef = tree.flatten(
+            (tuple(a for i, a in enumerate(args) if i not in nondiff), kwargs)
+        )
+        plain = [
+            isinstance(x, Handle) or hasattr(x, "__array__") or isinstance(x, int | float | complex)
+            for x in leaves
+        ]
+        handles = [
+            as_handle(x, f"an argument of {what}") for x, p in zip(leaves, plain, strict=True) if p
+        ]
 
         def flat(*hs: Any) -> Any:
             given = iter(hs)
@@ -579,7 +650,13 @@ def remat(
 
         body = body_with_state(what, flat, handles)
         cells = [c._read() for c in body.carried]
-        values = remat_op(*body.consts, *[h._v for h in (*handles, *cells)], graph=body.graph, policy=policy, prevent_cse=bool(prevent_cse))
+        values = remat_op(
+            *body.consts,
+            *[h._v for h in (*handles, *cells)],
+            graph=body.graph,
+            policy=policy,
+            prevent_cse=bool(prevent_cse),
+        )
         n = len(body.output.tags)
         for cell, value, tag in zip(body.carried, values[n:], body.forced_tags, strict=True):
             cell._write(wrap(value, fresh_tag(tag)))

@@ -38,10 +38,13 @@ def _guard(cells: set[Cell], what: str) -> Callable[[Cell], None]:
     def guard(cell: Cell) -> None:
         if cell in cells:
             raise ParamMutationError(
-                f"a parameter is written while {what} differentiates it, at {where(user_source())}.\n"
-                "Why: the derivative would be that of the value before the write, and the update would be "
+                f"a parameter is written while {what} differentiates it, at "
+                f"{where(user_source())}.\n"
+                "Why: the derivative would be that of the value before the write, and the update "
+                "would be "
                 "applied inside the differentiated function.\n"
-                "Write instead: loss, grads = bv.value_and_grad(loss_fn)(model), then optimizer.update(grads) "
+                "Write instead: loss, grads = bv.value_and_grad(loss_fn)(model), then "
+                "optimizer.update(grads) "
                 "with optimizer = nn.Optimizer(model, optim.adam(1e-3))."
             )
 
@@ -49,7 +52,9 @@ def _guard(cells: set[Cell], what: str) -> Callable[[Cell], None]:
 
 
 class Wrt:
-    """The arguments a function is differentiated in: array leaves, and cells of modules among them."""
+    """The arguments a function is differentiated in: array leaves, and cells of modules among
+    them.
+    """
 
     def __init__(self, what: str, fun: Callable[..., Any], args: tuple, argnums: Sequence[int]):
         self.what = what
@@ -67,16 +72,26 @@ class Wrt:
                     places.append(len(self.handles))
                     self.handles.append(as_handle(leaf, f"{what}: {argument_name(fun, n)}"))
                 else:
-                    chosen = [leaf] if isinstance(leaf, Cell) else [c for c in inside if c.differentiable]
+                    chosen = (
+                        [leaf]
+                        if isinstance(leaf, Cell)
+                        else [c for c in inside if c.differentiable]
+                    )
                     cells.update(dict.fromkeys(chosen))
                     places.append((leaf, chosen))
             self.trees.append((n, treedef, places))
         self.cells = list(cells)
 
     def primals(self) -> list[Handle]:
-        return [*self.handles, *[as_handle(c._read(), f"{self.what}: a parameter") for c in self.cells]]
+        """Where to differentiate: the array leaves, then the contents of the cells."""
+        return [
+            *self.handles,
+            *[as_handle(c._read(), f"{self.what}: a parameter") for c in self.cells],
+        ]
 
-    def run(self, fun: Callable[..., Any], values: Sequence[Any], kwargs: dict[str, Any], scope: Scope) -> Any:
+    def run(
+        self, fun: Callable[..., Any], values: Sequence[Any], kwargs: dict[str, Any], scope: Scope
+    ) -> Any:
         """Call the user's function with these values in place of the differentiated ones."""
         handles = rewrap(values[: len(self.handles)], [h._tag for h in self.handles])
         args = list(self.args)
@@ -122,13 +137,15 @@ class Flat:
         self.changed: dict[Cell, Any] = {}
 
     def __call__(self, *values: Any) -> list[Any]:
+        """Values of the result, the auxiliary data and the written cells."""
         scope = Scope(self.what, guard=_guard(set(self.wrt.cells), self.what))
         result = self.wrt.run(self.fun, values, self.kwargs, scope)
         aux: Any = None
         if self.has_aux:
             if not (isinstance(result, tuple) and len(result) == 2):
                 raise TypeError(
-                    f"{self.what}: with has_aux=True the function returns a pair (result, auxiliary data), "
+                    f"{self.what}: with has_aux=True the function returns a pair (result, "
+                    "auxiliary data), "
                     f"but it returned {type(result).__name__}.\nWrite instead: `return loss, aux`."
                 )
             result, aux = result
@@ -143,20 +160,34 @@ class Flat:
         n, m = len(self.out.tags), len(self.aux.tags)
         rest = values[n + m :]
         write_back(
-            {c: wrap(v, fresh_tag(h._tag)) for (c, h), v in zip(self.changed.items(), rest, strict=True)}
+            {
+                c: wrap(v, fresh_tag(h._tag))
+                for (c, h), v in zip(self.changed.items(), rest, strict=True)
+            }
         )
-        return self.out.unflatten(values[:n]), self.aux.unflatten(values[n : n + m]), list(values[:n])
+        return (
+            self.out.unflatten(values[:n]),
+            self.aux.unflatten(values[n : n + m]),
+            list(values[:n]),
+        )
 
 
-def _check_inputs(handles: Sequence[Handle], what: str, holomorphic: bool, allow_int: bool = False) -> None:
+def _check_inputs(
+    handles: Sequence[Handle], what: str, holomorphic: bool, allow_int: bool = False
+) -> None:
     for h in handles:
         dtype = aval_of(h._v).dtype
         if holomorphic and not dtypes.is_complex(dtype):
-            raise TypeError(f"{what}: holomorphic=True needs complex inputs, got {dtype.name}; convert them first")
+            raise TypeError(
+                f"{what}: holomorphic=True needs complex inputs, got {dtype.name}; convert them "
+                "first"
+            )
         if not dtypes.is_inexact(dtype) and not allow_int:
             raise TypeError(
-                f"{what}: the input has dtype {dtype.name}, and only floating and complex numbers have derivatives.\n"
-                f"Write instead: pass a float (x.astype(bnp.float32), 1.0 for 1), choose other argnums, "
+                f"{what}: the input has dtype {dtype.name}, and only floating and complex "
+                "numbers have derivatives.\n"
+                "Write instead: pass a float (x.astype(bnp.float32), 1.0 for 1), choose other "
+                "argnums, "
                 "or allow_int=True to get zeros."
             )
 
@@ -165,9 +196,11 @@ def _check_scalar(values: Sequence[Any], what: str, holomorphic: bool) -> None:
     if len(values) != 1 or values[0].ndim != 0:
         shapes = [tuple(v.shape) for v in values]
         raise TypeError(
-            f"{what}: the function must return one scalar, but its results have the shapes {shapes}.\n"
+            f"{what}: the function must return one scalar, but its results have the shapes "
+            f"{shapes}.\n"
             "Why: the gradient is the derivative of a number.\n"
-            "Write instead: return loss.sum() or loss.mean(), `return loss, aux` with has_aux=True, or use bv.jacrev."
+            "Write instead: return loss.sum() or loss.mean(), `return loss, aux` with "
+            "has_aux=True, or use bv.jacrev."
         )
     _check_outputs(values, what, holomorphic)
 
@@ -177,17 +210,22 @@ def _check_outputs(values: Sequence[Any], what: str, holomorphic: bool) -> None:
     for v in values:
         dtype = aval_of(v).dtype
         if holomorphic and not dtypes.is_complex(dtype):
-            raise TypeError(f"{what}: holomorphic=True needs complex results, got {dtype.name}; leave it out")
+            raise TypeError(
+                f"{what}: holomorphic=True needs complex results, got {dtype.name}; leave it out"
+            )
         if dtypes.is_complex(dtype) and not holomorphic:
             raise TypeError(
-                f"{what}: the function returned {dtype.name}, and the derivative of a complex result is one "
+                f"{what}: the function returned {dtype.name}, and the derivative of a complex "
+                "result is one "
                 "number only if the function is complex-analytic.\n"
-                "Write instead: holomorphic=True if it is; return a real part, or abs(); or use bv.vjp."
+                "Write instead: holomorphic=True if it is; return a real part, or abs(); or use "
+                "bv.vjp."
             )
         if not dtypes.is_inexact(dtype):
             raise TypeError(
                 f"{what}: the function returned {dtype.name}, which has no derivative.\n"
-                "Write instead: return a float (x.astype(bnp.float32)), or has_aux=True for what is no result."
+                "Write instead: return a float (x.astype(bnp.float32)), or has_aux=True for what "
+                "is no result."
             )
 
 
@@ -196,7 +234,9 @@ def _grads(flat_fn: Flat, primals: Sequence[Handle], found: Sequence[Any]) -> li
     out = []
     for h, g in zip(primals, found, strict=True):
         aval = aval_of(h._v)
-        out.append(wrap(zeros(aval) if g is None else g, h._tag if dtypes.is_inexact(aval.dtype) else None))
+        out.append(
+            wrap(zeros(aval) if g is None else g, h._tag if dtypes.is_inexact(aval.dtype) else None)
+        )
     return out
 
 
@@ -211,7 +251,8 @@ def value_and_grad(
 
     Args:
         fun: returns a scalar, or `(scalar, aux)` with `has_aux`.
-        argnums: the argument(s) to differentiate: pytrees of floating arrays, or modules, for which the
+        argnums: the argument(s) to differentiate: pytrees of floating arrays, or modules, for
+            which the
             gradient is in their `Param`s and comes as a state (`nn.State`).
         has_aux: `fun` returns auxiliary data besides; then the first result is `(value, aux)`.
         holomorphic: `fun` is complex-analytic.
@@ -272,12 +313,15 @@ def grad(
     return grad_of
 
 
-def _check_like(what: str, name: str, given: Any, treedef: Any, primals: Sequence[Handle]) -> list[Any]:
+def _check_like(
+    what: str, name: str, given: Any, treedef: Any, primals: Sequence[Handle]
+) -> list[Any]:
     """Values of tangents or cotangents after a check of structure, shapes and dtypes."""
     leaves, structure = tree.flatten(given)
     if structure != treedef:
         raise TypeError(
-            f"{what}: the {name}s have the structure {structure}, but it must be that of the values, {treedef}"
+            f"{what}: the {name}s have the structure {structure}, but it must be that of the "
+            f"values, {treedef}"
         )
     out = []
     for leaf, p in zip(leaves, primals, strict=True):
@@ -289,14 +333,17 @@ def _check_like(what: str, name: str, given: Any, treedef: Any, primals: Sequenc
         found = aval_of(h._v)
         if found != aval:
             raise TypeError(
-                f"{what}: a {name} is {found}, but its value is {aval}; a {name} has the shape and dtype of the value"
+                f"{what}: a {name} is {found}, but its value is {aval}; a {name} has the shape "
+                "and dtype of the value"
             )
         out.append(h._v)
     return out
 
 
 def _tangent_handle(leaf: Any, dtype: np.dtype, what: str) -> Handle:
-    """A handle on a leaf; numbers and NumPy data come at the dtype of their value, if it can hold them."""
+    """A handle on a leaf; numbers and NumPy data come at the dtype of their value, if it can hold
+    them.
+    """
     h = as_handle(leaf, what)
     if isinstance(leaf, Handle) and h._tag is not WEAK:
         return h
@@ -312,7 +359,8 @@ def _handles(what: str, values: Any) -> tuple[list[Handle], Any]:
 def _check_tuple(what: str, name: str, value: Any) -> None:
     if not isinstance(value, tuple | list):
         raise TypeError(
-            f"{what}: {name} must be a tuple with one entry per argument, got {type(value).__name__}; write ({name[:-1]},)"
+            f"{what}: {name} must be a tuple with one entry per argument, got "
+            f"{type(value).__name__}; write ({name[:-1]},)"
         )
 
 
@@ -320,12 +368,15 @@ def _tangent_handles(primals: Sequence[Any], tangents: Sequence[Any]) -> list[An
     return [zeros(aval_of(p)) if t is None else t for p, t in zip(primals, tangents, strict=True)]
 
 
-def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
+def jvp(
+    fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
+) -> Any:
     """`(fun(*primals), its derivative along tangents)`: forward mode.
 
     Args:
         fun: over pytrees of arrays.
-        primals, tangents: tuples of the same structure, shapes and dtypes, an entry per argument.
+        primals: a tuple with an entry per argument.
+        tangents: a tuple of the same structure, shapes and dtypes.
         has_aux: `fun` returns `(result, aux)`; aux is returned third.
 
     Raises:
@@ -425,7 +476,9 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
     def transposed(ct: Any) -> tuple:
         cts = _check_like(what, "cotangent", ct, out.treedef, out_handles)
         found = flat.backward(graph, residuals, cts)
-        return tree.unflatten(treedef, [wrap(zeros(a) if c is None else c) for c, a in zip(found, avals, strict=True)])
+        return tree.unflatten(
+            treedef, [wrap(zeros(a) if c is None else c) for c, a in zip(found, avals, strict=True)]
+        )
 
     return transposed
 
@@ -469,7 +522,9 @@ def _result_first(part: Any, result: Handle) -> Handle:
     return wrap(reshape(part, shape=(*aval_of(result._v).shape, *part.shape[1:])))
 
 
-def _restricted(fun: Callable[..., Any], numbers: Sequence[int], args: tuple, kwargs: dict) -> Callable[..., Any]:
+def _restricted(
+    fun: Callable[..., Any], numbers: Sequence[int], args: tuple, kwargs: dict
+) -> Callable[..., Any]:
     """The function of the arguments with these numbers alone."""
 
     def at(*chosen: Any) -> Any:
@@ -482,7 +537,10 @@ def _restricted(fun: Callable[..., Any], numbers: Sequence[int], args: tuple, kw
 
 
 def jacfwd(
-    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
 ) -> Callable[..., Any]:
     """The Jacobian by forward mode: one pass per input element. Best for few inputs.
 
@@ -505,7 +563,8 @@ def jacfwd(
         _check_inputs(handles, what, holomorphic)
         if not holomorphic and any(dtypes.is_complex(h._v.dtype) for h in handles):
             raise TypeError(
-                f"{what}: complex inputs have one derivative only if the function is complex-analytic.\n"
+                f"{what}: complex inputs have one derivative only if the function is "
+                "complex-analytic.\n"
                 "Write instead: holomorphic=True if it is, or bv.jvp along the directions you need."
             )
         chosen = tree.unflatten(in_tree, handles)
@@ -530,7 +589,10 @@ def jacfwd(
 
 
 def jacrev(
-    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
 ) -> Callable[..., Any]:
     """The Jacobian by reverse mode: one pass per result element. Best for few results.
 
@@ -565,7 +627,10 @@ def jacrev(
 
 
 def hessian(
-    fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
 ) -> Callable[..., Any]:
     """Second derivatives, as the forward Jacobian of the reverse one.
 

@@ -25,7 +25,7 @@ def devices(backend: str | None = None) -> list[Any]:
 
 
 def local_devices(backend: str | None = None) -> list[Any]:
-    """This process's devices of a platform.
+    """Devices of this process, of a platform.
 
     >>> len(local_devices("cpu")) >= 1
     True
@@ -70,7 +70,7 @@ def process_count(backend: str | None = None) -> int:
 
 
 def process_index(backend: str | None = None) -> int:
-    """This process's number among them.
+    """The number of this process among them.
 
     >>> process_index()
     0
@@ -89,7 +89,14 @@ def default_device(device: Any) -> config.config:
     return config.config(default_device=device)
 
 
-def device_put(x: Any, device: Any = None, *, src: Any = None, donate: bool = False, may_alias: bool | None = None) -> Any:
+def device_put(
+    x: Any,
+    device: Any = None,
+    *,
+    src: Any = None,
+    donate: bool = False,
+    may_alias: bool | None = None,
+) -> Any:
     """Copies of arrays (a pytree of them) on a device.
 
     Raises:
@@ -116,7 +123,8 @@ def device_put(x: Any, device: Any = None, *, src: Any = None, donate: bool = Fa
 
 
 def device_get(x: Any) -> Any:
-    """NumPy arrays with the contents of arrays (a pytree of them); read-only, without a copy on the CPU.
+    """NumPy arrays with the contents of arrays (a pytree of them); read-only, without a copy on
+    the CPU.
 
     >>> import bevel.numpy as bnp
     >>> type(device_get(bnp.ones(2))).__name__
@@ -133,7 +141,8 @@ def device_get(x: Any) -> Any:
 
 
 def block_until_ready(x: Any) -> Any:
-    """Wait until arrays (a pytree of them) are computed; returns them. Other leaves are passed over.
+    """Wait until arrays (a pytree of them) are computed; returns them. Other leaves are passed
+    over.
 
     >>> import bevel.numpy as bnp
     >>> block_until_ready(bnp.ones(2)).tolist()
@@ -147,10 +156,9 @@ def block_until_ready(x: Any) -> Any:
 
 
 def effects_barrier() -> None:
-    """Wait until the side effects (prints, io callbacks) of all programs called so far have happened.
+    """Wait until the side effects (prints, io callbacks) of all programs called so far have
+    happened.
 
     >>> effects_barrier()
     """
     client.effects_barrier()
-
-

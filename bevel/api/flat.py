@@ -39,9 +39,10 @@ def structure_key(leaf: Any) -> Any:
 
 
 def is_array_like(leaf: Any) -> bool:
-    return isinstance(leaf, Handle | np.ndarray | np.generic | bool | int | float | complex) or hasattr(
-        leaf, "__array__"
-    )
+    """Tell whether a leaf is an array, a number, or converts to one."""
+    return isinstance(
+        leaf, Handle | np.ndarray | np.generic | bool | int | float | complex
+    ) or hasattr(leaf, "__array__")
 
 
 def as_handle(leaf: Any, what: str, path: str = "") -> Handle:
@@ -51,10 +52,12 @@ def as_handle(leaf: Any, what: str, path: str = "") -> Handle:
     if is_array_like(leaf) or hasattr(leaf, "__bevel_array__"):
         return enter(leaf)
     raise TypeError(
-        f"{what}{path} is a {type(leaf).__name__}, which is not an array, at {where(user_source())}.\n"
+        f"{what}{path} is a {type(leaf).__name__}, which is not an array, at "
+        f"{where(user_source())}.\n"
         "Why: transformed functions take and return arrays, numbers, and pytrees of them "
         "(dict, list, tuple, registered classes), and modules with state as arguments.\n"
-        "Write instead: mark the argument static (static_argnums / static_argnames of bv.jit), close over "
+        "Write instead: mark the argument static (static_argnums / static_argnames of bv.jit), "
+        "close over "
         "it, or convert it with bnp.asarray."
     )
 
@@ -83,7 +86,10 @@ class ShapeDtypeStruct:
         return math.prod(self.shape)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (other.shape, other.dtype)
+        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (
+            other.shape,
+            other.dtype,
+        )
 
     def __hash__(self) -> int:
         return hash((self.shape, self.dtype))
@@ -93,7 +99,9 @@ class ShapeDtypeStruct:
 
 
 def like(leaf: Any, what: str) -> Handle:
-    """A handle with the type of a leaf, which may be a `ShapeDtypeStruct`; its contents are never read."""
+    """A handle with the type of a leaf, which may be a `ShapeDtypeStruct`; its contents are never
+    read.
+    """
     if isinstance(leaf, ShapeDtypeStruct):
         return wrap(np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape))
     return as_handle(leaf, what)
@@ -114,6 +122,7 @@ def rewrap(values: Iterable[Any], tags: Iterable[Any]) -> list[Any]:
 
 
 def avals(handles: Iterable[Handle]) -> list[Aval]:
+    """Abstract values of handles."""
     return [aval_of(h._v) for h in handles]
 
 
@@ -176,7 +185,8 @@ def normalize_argnums(argnums: Sequence[int], n: int, what: str) -> tuple[int, .
     for i in argnums:
         if not -n <= i < n:
             raise ValueError(
-                f"{what}: argument number {i} is out of range for a call with {n} positional arguments.\n"
+                f"{what}: argument number {i} is out of range for a call with {n} positional "
+                "arguments.\n"
                 "Write instead: pass that argument by position, or correct argnums."
             )
         found.append(i % n)

@@ -17,11 +17,15 @@ from bevel.core.interpreter import state
 from bevel.core.ref import Scope
 
 
-def _trace(fun: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> tuple[Graph, list[Any], Output, int]:
+def _trace(
+    fun: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
+) -> tuple[Graph, list[Any], Output, int]:
     what = f"trace of {name_of(fun)}"
     leaves, treedef = tree.flatten((args, kwargs))
     stateful = [not isinstance(x, Handle) and hasattr(x, "__bevel_cells__") for x in leaves]
-    handles = [like(x, f"an argument of {what}") for x, s in zip(leaves, stateful, strict=True) if not s]
+    handles = [
+        like(x, f"an argument of {what}") for x, s in zip(leaves, stateful, strict=True) if not s
+    ]
     builder = GraphBuilder(state.current, what)
     inputs = [builder.input(Aval(tuple(h._v.shape), np.dtype(h._v.dtype))) for h in handles]
     out = Output()
@@ -65,4 +69,6 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     ShapeDtypeStruct(shape=(3, 3), dtype=float32)
     """
     graph, _, out, _ = _trace(fun, args, kwargs)
-    return tree.unflatten(out.treedef, [ShapeDtypeStruct(a.shape, a.dtype) for a in graph.out_avals])
+    return tree.unflatten(
+        out.treedef, [ShapeDtypeStruct(a.shape, a.dtype) for a in graph.out_avals]
+    )

@@ -1,9 +1,9 @@
 """`jit`: trace once per signature, compile, and run the compiled program ever after.
 
-The signature of a call is the structure of its arguments, the shape, dtype and tag of every leaf, the
-structure of every module among them, static values, and the settings a trace depends on. State cells
-in the arguments, and those the function reads from its surroundings, are inputs of the program; those
-it writes are extra results, written back after the run.
+The signature of a call is the structure of its arguments, the shape, dtype and tag of every leaf,
+the structure of every module among them, static values, and the settings a trace depends on. State
+cells in the arguments, and those the function reads from its surroundings, are inputs of the
+program; those it writes are extra results, written back after the run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ from bevel.xla import client
 
 
 class Call:
-    """The arguments of one call, flattened: handles, cells and what the trace depends on besides."""
+    """The arguments of one call, flattened: handles, cells and what the trace depends on
+    besides.
+    """
 
     __slots__ = ("cells", "handles", "key", "leaves", "treedef")
 
@@ -53,21 +55,29 @@ class Call:
         for i, leaf in enumerate(self.leaves):
             inside = None if isinstance(leaf, Handle) else cells_of(leaf)
             if inside is None:
-                handle = leaf if isinstance(leaf, Handle) else as_handle(leaf, f"an argument of {what}")
+                handle = (
+                    leaf if isinstance(leaf, Handle) else as_handle(leaf, f"an argument of {what}")
+                )
                 self.leaves[i] = handle
                 self.handles.append(handle)
                 key.append(signature(handle))
             else:
-                key.append((structure_key(leaf), tuple([cells.setdefault(c, len(cells)) for c in inside])))
+                key.append(
+                    (structure_key(leaf), tuple([cells.setdefault(c, len(cells)) for c in inside]))
+                )
         self.cells = list(cells)
         key += [cell_signature(c) for c in self.cells]
         self.key = tuple(key)
 
 
 def cell_signature(cell: Cell) -> Any:
-    """What a trace depends on of a cell: the type of its content, or the content itself if it is no array."""
+    """What a trace depends on of a cell: the type of its content, or the content itself if it is
+    no array.
+    """
     content = cell._read()
-    return (type(cell), signature(content)) if isinstance(content, Handle) else (type(cell), content)
+    return (
+        (type(cell), signature(content)) if isinstance(content, Handle) else (type(cell), content)
+    )
 
 
 class Traced:
@@ -76,7 +86,17 @@ class Traced:
     The graph's inputs are captured constants, then the handles among the arguments, then cells.
     """
 
-    __slots__ = ("captured", "captured_key", "cells", "consts", "graph", "output", "program", "written", "written_tags")
+    __slots__ = (
+        "captured",
+        "captured_key",
+        "cells",
+        "consts",
+        "graph",
+        "output",
+        "program",
+        "written",
+        "written_tags",
+    )
 
     def __init__(self, jitted: Jitted, what: str, arguments: Call, rebuild: Callable[..., Any]):
         builder = GraphBuilder(state.current, what)
@@ -102,7 +122,9 @@ class Traced:
             args, kwargs = tree.unflatten(arguments.treedef, leaves)
             outs = self.output.flatten(rebuild(args, kwargs), what)
         changed = scope.changed()
-        contents = [as_handle(c, f"the content of a cell written in {what}") for c in changed.values()]
+        contents = [
+            as_handle(c, f"the content of a cell written in {what}") for c in changed.values()
+        ]
         self.cells = [c for c in (*arguments.cells, *self.captured) if c in cell_inputs]
         self.graph, self.consts = builder.finish(
             [*inputs, *[cell_inputs[c] for c in self.cells]], [*outs, *[h._v for h in contents]]
@@ -111,14 +133,19 @@ class Traced:
         self.written = [position.get(c, c) for c in changed]
         self.written_tags = [h._tag for h in contents]
         self.captured_key = [cell_signature(c) for c in self.captured]
-        # Which of the argument's cells are inputs, by position, so that other objects of the same structure fit.
+        # Which of the argument's cells are inputs, by position, so that other objects of the same
+        # structure fit.
         self.cells = [position.get(c, c) for c in self.cells]
         donated = jitted.donated_inputs(arguments, len(self.consts))
-        self.program = Program(self.graph, jitted.name, donated, jitted.keep_unused, jitted.compiler_options)
+        self.program = Program(
+            self.graph, jitted.name, donated, jitted.keep_unused, jitted.compiler_options
+        )
 
     def fits(self) -> bool:
         """Whether the captured cells still have contents of the traced types."""
-        return all(cell_signature(c) == k for c, k in zip(self.captured, self.captured_key, strict=True))
+        return all(
+            cell_signature(c) == k for c, k in zip(self.captured, self.captured_key, strict=True)
+        )
 
     def inputs(self, arguments: Call) -> list[Handle]:
         """The handles the program takes after its constants."""
@@ -135,7 +162,8 @@ class Traced:
 
 
 def run_program(program: Program, consts: list[Any], handles: Sequence[Handle]) -> list[Any]:
-    """Run on handles; NumPy data, theirs and that of constants, is moved to the device once and stays there.
+    """Run on handles; NumPy data, theirs and that of constants, is moved to the device once and
+    stays there.
 
     Results are the runtime's arrays, for handles to hold.
     """
@@ -156,9 +184,21 @@ def run_program(program: Program, consts: list[Any], handles: Sequence[Handle]) 
 
 
 class Direct:
-    """A program without state on one device, with all that calling it takes looked up beforehand."""
+    """A program without state on one device, with all that calling it takes looked up
+    beforehand.
+    """
 
-    __slots__ = ("consts", "device", "execute", "kept", "program", "single", "tags", "traced", "treedef")
+    __slots__ = (
+        "consts",
+        "device",
+        "execute",
+        "kept",
+        "program",
+        "single",
+        "tags",
+        "traced",
+        "treedef",
+    )
 
     def __init__(self, traced: Traced):
         program = traced.program
@@ -168,7 +208,11 @@ class Direct:
         self.device = client.default_device()
         self.execute = program.executable(self.device).run
         everything = len(program.kept) == len(program.graph.inputs)
-        self.kept = None if everything else [i - len(self.consts) for i in program.kept if i >= len(self.consts)]
+        self.kept = (
+            None
+            if everything
+            else [i - len(self.consts) for i in program.kept if i >= len(self.consts)]
+        )
         self.treedef = traced.output.treedef
         self.tags = traced.output.tags if any(t is not None for t in traced.output.tags) else None
         self.single = self.treedef == LEAF and self.tags is None
@@ -219,7 +263,10 @@ class Jitted:
         self.donate_names = to_names(options["donate_argnames"], options["donate_argnums"], names)
         both = set(self.static_nums) & set(self.donate_nums)
         if both:
-            raise ValueError(f"jit: arguments {sorted(both)} are both static and donated; a static value has no buffer")
+            raise ValueError(
+                f"jit: arguments {sorted(both)} are both static and donated; a static value has "
+                "no buffer"
+            )
         self._static = bool(self.static_nums or self.static_names)
         self._traces: dict[Any, list[Traced]] = {}
         self._direct: dict[tuple, Direct] = {}
@@ -228,6 +275,7 @@ class Jitted:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program for these arguments, which is traced and compiled at its first call."""
         if state.current is EAGER and not self._static:
             direct, handles, key = self._find_direct(args, kwargs)
             if direct is not None:
@@ -244,7 +292,9 @@ class Jitted:
                 if key is not None and not traced.cells and not traced.written:
                     self._direct[key] = Direct(traced)
             else:
-                values = call(*traced.consts, *[h._v for h in handles], graph=traced.graph, name=self.name)
+                values = call(
+                    *traced.consts, *[h._v for h in handles], graph=traced.graph, name=self.name
+                )
             return traced.finish(values, arguments)
         except Exception as e:
             if config.get("traceback_filtering"):
@@ -287,9 +337,11 @@ class Jitted:
                 hash(value)
             except TypeError:
                 raise TypeError(
-                    f"{self.what}: static argument {where!r} is a {type(value).__name__}, which is not hashable.\n"
+                    f"{self.what}: static argument {where!r} is a {type(value).__name__}, which "
+                    "is not hashable.\n"
                     "Why: programs are kept by the values of their static arguments.\n"
-                    "Write instead: a tuple for a list, a frozen dataclass for an object, or do not mark it static."
+                    "Write instead: a tuple for a list, a frozen dataclass for an object, or do "
+                    "not mark it static."
                 ) from None
         dynamic = tuple([a for i, a in enumerate(args) if i not in static_nums])
         dynamic_kw = {k: v for k, v in kwargs.items() if k not in self.static_names}
@@ -345,7 +397,11 @@ class Jitted:
         """Shapes and dtypes of the result, as `bv.eval_shape`."""
         _, traced = self._prepare(args, kwargs)
         return tree.unflatten(
-            traced.output.treedef, [ShapeDtypeStruct(a.shape, a.dtype) for a in traced.graph.out_avals[: len(traced.output.tags)]]
+            traced.output.treedef,
+            [
+                ShapeDtypeStruct(a.shape, a.dtype)
+                for a in traced.graph.out_avals[: len(traced.output.tags)]
+            ],
         )
 
     def clear_cache(self) -> None:
@@ -370,7 +426,10 @@ class Lowered:
         if dialect == "bevel":
             return repr(self._traced.graph)
         if dialect != "stablehlo":
-            raise ValueError(f"as_text: dialect is 'stablehlo' or 'bevel', not {dialect!r}; for HLO, .compile().as_text()")
+            raise ValueError(
+                f"as_text: dialect is 'stablehlo' or 'bevel', not {dialect!r}; for HLO, "
+                ".compile().as_text()"
+            )
         return self._traced.program.lowered(client.default_device().platform).text
 
     def compile(self) -> Compiled:
@@ -383,7 +442,9 @@ class Lowered:
 
 
 class Compiled:
-    """A compiled program; from `jit(f).lower(...).compile()`. Call it with arguments of the same signature."""
+    """A compiled program; from `jit(f).lower(...).compile()`. Call it with arguments of the same
+    signature.
+    """
 
     def __init__(self, jitted: Jitted, traced: Traced):
         self._jitted = jitted
@@ -412,11 +473,15 @@ class Compiled:
         arguments, traced = self._jitted._prepare(args, kwargs)
         if traced is not self._traced:
             raise TypeError(
-                f"the compiled {self._jitted.name} was lowered for arguments of other shapes, dtypes or structure.\n"
-                f"Lowered for: {self._traced.graph.in_avals}\nCalled with: {traced.graph.in_avals}\n"
+                f"the compiled {self._jitted.name} was lowered for arguments of other shapes, "
+                "dtypes or structure.\n"
+                f"Lowered for: {self._traced.graph.in_avals}\nCalled with: "
+                f"{traced.graph.in_avals}\n"
                 "Write instead: call the jitted function, or lower it for these arguments."
             )
-        return traced.finish(run_program(traced.program, traced.consts, traced.inputs(arguments)), arguments)
+        return traced.finish(
+            run_program(traced.program, traced.consts, traced.inputs(arguments)), arguments
+        )
 
 
 def parameter_names(fun: Callable[..., Any]) -> list[str]:
@@ -445,7 +510,9 @@ def to_names(names: Any, numbers: Any, parameters: list[str]) -> tuple[str, ...]
     """Names given as such, or found from positions when only those are given."""
     if names is not None:
         return _as_tuple(names)
-    return tuple(parameters[i] for i in _as_tuple(numbers) if -len(parameters) <= i < len(parameters))
+    return tuple(
+        parameters[i] for i in _as_tuple(numbers) if -len(parameters) <= i < len(parameters)
+    )
 
 
 def jit(
@@ -465,10 +532,14 @@ def jit(
     must not depend on anything but its arguments, closed-over arrays and state cells.
 
     Args:
-        fun: takes and returns pytrees of arrays; modules and state cells may be arguments or closed over,
+        fun: takes and returns pytrees of arrays; modules and state cells may be arguments or
+            closed over,
             and what it writes into them is written after the run.
-        static_argnums, static_argnames: arguments that are Python values; a new value means a new trace.
-        donate_argnums, donate_argnames: arguments whose memory the results may take; they are gone afterwards.
+        static_argnums: positions of arguments that are Python values; a new value, a new trace.
+        static_argnames: names of such arguments.
+        donate_argnums: positions of arguments whose memory the results may take; they are gone
+            afterwards.
+        donate_argnames: names of such arguments.
         keep_unused: keep arguments the program does not use.
         inline: inside other transforms, run the function's ops one by one instead of as one call.
         compiler_options: XLA debug options by name.
@@ -494,7 +565,7 @@ def jit(
     if fun is None:
         return lambda f: jit(f, **options)
     if not callable(fun):
-        raise TypeError(f"jit: expected a function, got {type(fun).__name__}; write bv.jit(f), not bv.jit(f(x))")
+        raise TypeError(
+            f"jit: expected a function, got {type(fun).__name__}; write bv.jit(f), not bv.jit(f(x))"
+        )
     return Jitted(fun, options)
-
-

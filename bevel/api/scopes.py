@@ -39,5 +39,7 @@ class named_scope:
         push_scope(self.name)
         return self
 
-    def __exit__(self, kind: type | None, value: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
         pop_scope()

@@ -55,14 +55,17 @@ def move_axis(value: Any, source: int, target: int) -> Any:
 def _normalize(axis: int, ndim: int, what: str, shape: Any, fix: str) -> int:
     if not -ndim <= axis < ndim:
         raise ValueError(
-            f"vmap: axis {axis} is out of range for {what} of shape {shape}, which has {ndim} axes.\n"
+            f"vmap: axis {axis} is out of range for {what} of shape {shape}, which has {ndim} "
+            "axes.\n"
             f"Write instead: {fix}."
         )
     return axis % ndim
 
 
 class _Mapped:
-    """The arguments of one vmapped call: values with the mapped axis in front, and cells with theirs."""
+    """The arguments of one vmapped call: values with the mapped axis in front, and cells with
+    theirs.
+    """
 
     def __init__(self, fun: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any):
         self.leaves, self.treedef = tree.flatten((args, kwargs))
@@ -94,7 +97,9 @@ class _Mapped:
         if axis is None:
             return handle._v, False
         shape = logical_shape(handle)
-        axis = _normalize(axis, len(shape), name, shape, "another axis, or in_axes=None to pass it whole")
+        axis = _normalize(
+            axis, len(shape), name, shape, "another axis, or in_axes=None to pass it whole"
+        )
         self.sizes[f"{name} of shape {shape}, axis {axis}"] = shape[axis]
         return move_axis(handle._v, axis, 0), True
 
@@ -128,10 +133,13 @@ def vmap(
 
     Args:
         fun: over pytrees of arrays, and modules.
-        in_axes: the axis of each positional argument that is mapped (int), or None to pass it whole; one
-            int for all, or a tuple, whose entries may be pytrees of axes. Keyword arguments are mapped
+        in_axes: the axis of each positional argument that is mapped (int), or None to pass it
+            whole; one
+            int for all, or a tuple, whose entries may be pytrees of axes. Keyword arguments are
+            mapped
             over axis 0. For a module it says whether its variables carry the axis.
-        out_axes: where the axis goes in the results; None for results that are the same for all rows.
+        out_axes: where the axis goes in the results; None for results that are the same for all
+            rows.
         axis_name: the name by which collectives (`lax.psum`, ...) know the axis.
         axis_size: its size, needed only when nothing is mapped.
         spmd_axis_name: the mesh axis the mapped axis is spread over (used when sharding).
@@ -151,7 +159,8 @@ def vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         if isinstance(in_axes, tuple) and len(in_axes) != len(args):
             raise ValueError(
-                f"{what}: in_axes has {len(in_axes)} entries for {len(args)} positional arguments; give one each"
+                f"{what}: in_axes has {len(in_axes)} entries for {len(args)} positional "
+                "arguments; give one each"
             )
         call = _Mapped(fun, args, kwargs, in_axes)
         contents = {}
@@ -165,7 +174,9 @@ def vmap(
     return mapped
 
 
-def _run(fun, call: _Mapped, contents: dict[Cell, Any], axis: Axis, out_axes: Any, what: str) -> Any:
+def _run(
+    fun, call: _Mapped, contents: dict[Cell, Any], axis: Axis, out_axes: Any, what: str
+) -> Any:
     interp = Batch(state.current, axis, what)
 
     def lift(cell: Cell, content: Any) -> Any:
@@ -187,8 +198,13 @@ def _run(fun, call: _Mapped, contents: dict[Cell, Any], axis: Axis, out_axes: An
         flat = output.flatten(result, what)
         axes = prefix_leaves(out_axes, result, "vmap: out_axes")
     pairs = [interp.split(v) for v in flat]
-    outs = [_place(v, b, a, t, axis, what) for (v, b), a, t in zip(pairs, axes, output.tags, strict=True)]
-    new = {c: _written(interp, c, h, call.cells.get(c), axis, what) for c, h in scope.changed().items()}
+    outs = [
+        _place(v, b, a, t, axis, what)
+        for (v, b), a, t in zip(pairs, axes, output.tags, strict=True)
+    ]
+    new = {
+        c: _written(interp, c, h, call.cells.get(c), axis, what) for c, h in scope.changed().items()
+    }
     write_back(new)
     return output.unflatten(outs)
 
@@ -206,21 +222,29 @@ def _place(value: Any, batched: bool, axis: int | None, tag: Any, size: Axis, wh
     ndim = len(value.shape) - (type(tag) is KeyTag)
     row = tuple(value.shape[1:ndim])
     fix = f"out_axes between {-ndim} and {ndim - 1}"
-    return move_axis(value, 0, _normalize(axis, ndim, f"a result with rows of shape {row}", tuple(value.shape[:ndim]), fix))
+    return move_axis(
+        value,
+        0,
+        _normalize(
+            axis, ndim, f"a result with rows of shape {row}", tuple(value.shape[:ndim]), fix
+        ),
+    )
 
 
-def _written(interp: Batch, cell: Cell, content: Any, axis: int | None, size: Axis, what: str) -> Any:
+def _written(
+    interp: Batch, cell: Cell, content: Any, axis: int | None, size: Axis, what: str
+) -> Any:
     handle = as_handle(content, "the content of a cell")
     value, batched = interp.split(handle._v)
     if axis is not None:
         return wrap(_place(value, batched, axis, handle._tag, size, what), fresh_tag(handle._tag))
     if batched:
         raise StateError(
-            f"{what}: the function wrote a value that differs from row to row ({aval_of(value)} in all) into a "
+            f"{what}: the function wrote a value that differs from row to row ({aval_of(value)} "
+            "in all) into a "
             f"{type(cell).__name__} that all rows share.\n"
-            "Write instead: reduce it over the rows first (lax.pmean(x, axis_name)), return it from the function, "
+            "Write instead: reduce it over the rows first (lax.pmean(x, axis_name)), return it "
+            "from the function, "
             "or pass the module with in_axes=0 so that every row has its own variables."
         )
     return wrap(value, fresh_tag(handle._tag))
-
-

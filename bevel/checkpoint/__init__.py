@@ -14,8 +14,23 @@ was there before.
 ...     nn.update(model, checkpoint.restore(directory + "/best", nn.state(model)))
 """
 
+import sys
+import types
+from typing import Any
+
+from bevel.api.custom import remat
 from bevel.checkpoint.files import CorruptCheckpointError
 from bevel.checkpoint.manager import CheckpointManager
 from bevel.checkpoint.store import restore, save
+
+
+class _Checkpoint(types.ModuleType):
+    """`bv.checkpoint(f)` is what JAX calls `jax.checkpoint`: rematerialization."""
+
+    def __call__(self, fun: Any = None, **options: Any) -> Any:
+        return remat(fun, **options)
+
+
+sys.modules[__name__].__class__ = _Checkpoint
 
 __all__ = ["CheckpointManager", "CorruptCheckpointError", "restore", "save"]

@@ -1,4 +1,6 @@
-"""`call`: run a graph. What `jit` becomes inside other transforms, and `remat`, which recomputes it."""
+"""`call`: run a graph. What `jit` becomes inside other transforms, and `remat`, which recomputes
+it.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def prune(graph: Graph, used: Sequence[bool]) -> tuple[Graph, list[int]]:
     return graph.cached(("prune", tuple(used)), make)
 
 
-def linear_part(graph: Graph, known: tuple[bool, ...]) -> Callable[[Sequence[Any]], tuple[Graph, list[Any]]]:
+def linear_part(
+    graph: Graph, known: tuple[bool, ...]
+) -> Callable[[Sequence[Any]], tuple[Graph, list[Any]]]:
     """For `transpose_graph`: evaluate what known inputs determine, record the rest."""
     from_unknown = tuple(not k for k in known)
 
@@ -82,11 +86,14 @@ def _partial(builder: PartialBuilder, args, unknown, params):
     known_args = drop(unknown, args)
     outs = run_under(builder.outer, call, tuple(known_args), {**params, "graph": split.known})
     known_outs, residuals = split.residuals(known_args, outs)
-    linear = builder.record(call, [*residuals, *pick(unknown, args)], {**params, "graph": split.linear})
+    linear = builder.record(
+        call, [*residuals, *pick(unknown, args)], {**params, "graph": split.linear}
+    )
     return tuple(merge(split.out_unknown, linear, known_outs))
 
 
 def transpose_call(op: Op, cts, args, graph: Graph, params: dict[str, Any]) -> list[Any]:
+    """Cotangents of the operands of an op that holds one graph."""
     known = tuple(not is_undefined(a) for a in args)
     nonzero = tuple(c is not None for c in cts)
     g, mask = transpose_graph(graph, known, nonzero, linear_part(graph, known))
@@ -150,7 +157,10 @@ def _remat_partial(builder: PartialBuilder, args, unknown, params):
         n = sum(not u for u in split.out_unknown)
         known_only, needed = prune(split.known, [i < n for i in range(len(split.known.outputs))])
         outs = run_under(
-            builder.outer, call, tuple(known_args[i] for i in needed), {"graph": known_only, "name": "remat"}
+            builder.outer,
+            call,
+            tuple(known_args[i] for i in needed),
+            {"graph": known_only, "name": "remat"},
         )
         rest, kept = prune(graph, split.out_unknown)
         inputs = [args[i] for i in kept]
@@ -189,10 +199,13 @@ def inlined(graph: Graph) -> Graph:
 
 
 def saveable_graph(whole: Graph, unknown: tuple[bool, ...], policy):
-    """Split for a policy: (known inputs -> known results + saved values), (saved + inputs -> unknown results).
+    """Split for a policy: (known inputs -> known results + saved values), (saved + inputs ->
+    unknown results).
 
-    Walks the equations once: those that depend on unknown inputs stay; of the known ones the policy says
-    which results are saved, also inside jitted functions. Also returns which results are unknown; None
+    Walks the equations once: those that depend on unknown inputs stay; of the known ones the
+    policy says
+    which results are saved, also inside jitted functions. Also returns which results are unknown;
+    None
     when it saves nothing.
     """
 
@@ -261,9 +274,13 @@ remat_backward = Op(
     abstract=lambda *avals, graph: tuple(graph.out_avals),
     reference=lambda *xs, graph: tuple(evaluate(graph, xs)),
     lower=_barrier_lower,
-    jvp=lambda ctx, primals, tangents, *, graph: _jvp(ctx, primals, tangents, graph=graph, name="remat"),
+    jvp=lambda ctx, primals, tangents, *, graph: _jvp(
+        ctx, primals, tangents, graph=graph, name="remat"
+    ),
     transpose=lambda cts, *args, graph: transpose_call(remat_backward, cts, args, graph, {}),
-    batch=lambda axis, args, batched, *, graph: _batch(axis, args, batched, graph=graph, name="remat"),
+    batch=lambda axis, args, batched, *, graph: _batch(
+        axis, args, batched, graph=graph, name="remat"
+    ),
     partial=lambda builder, args, unknown, params: _partial(
         builder, args, unknown, {"graph": params["graph"], "name": "remat"}
     ),

@@ -1,4 +1,6 @@
-"""`cond`: run one of several graphs, chosen by an int32 index (clamped to the branches there are)."""
+"""`cond`: run one of several graphs, chosen by an int32 index (clamped to the branches there
+are).
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def _is_negative(index: Any, axis: int) -> Any:
 
 
 def _partial(builder: PartialBuilder, args, unknown, params):
-    """Each branch is cut; the known halves return every branch's residuals, zeros for those not taken."""
+    """Each branch is cut; the known halves return every branch's residuals, zeros for those not
+    taken.
+    """
     branches = params["branches"]
     index, *operands = args
     flags = tuple(unknown[1:])
@@ -103,7 +107,9 @@ def _partial(builder: PartialBuilder, args, unknown, params):
         start = sum(map(len, avals[:which]))
 
         def fn(*xs):
-            return evaluate(splits[which].linear, [*xs[start : start + len(avals[which])], *xs[total:]])
+            return evaluate(
+                splits[which].linear, [*xs[start : start + len(avals[which])], *xs[total:]]
+            )
 
         every = [a for group in avals for a in group]
         lin_avals = [a for a, u in zip(branches[0].in_avals, flags, strict=True) if u]
@@ -115,7 +121,9 @@ def _partial(builder: PartialBuilder, args, unknown, params):
 
     known, linear = branches[0].cached(("cond partial", branches, flags), make)
     outs = run_under(builder.outer, cond, (index, *known_args), {"branches": known})
-    rest = builder.record(cond, [index, *outs[n_known:], *pick(flags, operands)], {"branches": linear})
+    rest = builder.record(
+        cond, [index, *outs[n_known:], *pick(flags, operands)], {"branches": linear}
+    )
     return tuple(merge(mask, rest, outs[:n_known]))
 
 
@@ -147,8 +155,10 @@ def _dce(params, used):
     branches = params["branches"]
     pruned = [prune(g, used) for g in branches]
     keep = sorted({i for _, kept in pruned for i in kept})
-    graphs = tuple(Graph([g.inputs[i] for i in keep], small.eqns, small.outputs)
-                   for g, (small, _) in zip(branches, pruned, strict=True))
+    graphs = tuple(
+        Graph([g.inputs[i] for i in keep], small.eqns, small.outputs)
+        for g, (small, _) in zip(branches, pruned, strict=True)
+    )
     return {"branches": graphs}, [0, *[i + 1 for i in keep]], indices(used)
 
 
@@ -165,4 +175,6 @@ cond = Op(
     multiple=True,
     compile_above=-1,
 )
-"""Operands: the int32 index, then those of the branches. Params: `branches`, a tuple of Graphs of one type."""
+"""Operands: the int32 index, then those of the branches. Params: `branches`, a tuple of Graphs of
+one type.
+"""

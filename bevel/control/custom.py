@@ -1,7 +1,8 @@
 """Functions with derivative rules of the user's own.
 
-`custom_jvp_call` and `custom_vjp_call` hold the graph of the function and the rules as functions of flat
-values. Differentiation replaces them by the rules; every other transform passes through to the graph.
+`custom_jvp_call` and `custom_vjp_call` hold the graph of the function and the rules as functions of
+flat values. Differentiation replaces them by the rules; every other transform passes through to the
+graph.
 """
 
 from __future__ import annotations
@@ -86,10 +87,17 @@ def _vjp_rule(ctx, primals, tangents, *, graph, fwd, bwd, closed=None):
     _refuse_closed(closed, tangents)
     outs, residuals = fwd(*primals)
     differentiable = [is_inexact(aval_of(p).dtype) for p in primals]
-    full = [instantiate(t, p) for t, p, d in zip(tangents, primals, differentiable, strict=True) if d]
+    full = [
+        instantiate(t, p) for t, p, d in zip(tangents, primals, differentiable, strict=True) if d
+    ]
     avals = tuple(aval_of(o) for o in outs)
     touts = custom_vjp_linear(
-        *residuals, *full, bwd=bwd, out_avals=avals, n_residuals=len(residuals), differentiable=tuple(differentiable)
+        *residuals,
+        *full,
+        bwd=bwd,
+        out_avals=avals,
+        n_residuals=len(residuals),
+        differentiable=tuple(differentiable),
     )
     return outs, [t if is_inexact(a.dtype) else None for t, a in zip(touts, avals, strict=True)]
 
@@ -104,19 +112,24 @@ def _vjp_batch(axis, args, batched, *, graph, fwd, bwd, closed=None):
     n_out = len(graph.outputs)
 
     def batched_fwd(*primals):
-        flat = _all_batched(lambda *xs: [v for part in fwd(*xs) for v in part], axis, primals, batched)
+        flat = _all_batched(
+            lambda *xs: [v for part in fwd(*xs) for v in part], axis, primals, batched
+        )
         return flat[:n_out], flat[n_out:]
 
     def batched_bwd(residuals, cts):
         found = batch_backward(bwd, axis, residuals, cts)
         return [
-            c if c is None or b else reduce_sum(c, axes=(0,)) for c, b in zip(found, batched, strict=True)
+            c if c is None or b else reduce_sum(c, axes=(0,))
+            for c, b in zip(found, batched, strict=True)
         ]
 
     return custom_vjp_call(*args, graph=g, fwd=batched_fwd, bwd=batched_bwd, closed=closed), mask
 
 
-def batch_backward(bwd: Callable, axis: int, residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+def batch_backward(
+    bwd: Callable, axis: int, residuals: Sequence[Any], cts: Sequence[Any]
+) -> list[Any]:
     """Cotangents of a backward rule mapped over the rows of residuals and cotangents."""
     has: list[bool] = []
     n = len(residuals)
@@ -144,7 +157,8 @@ custom_vjp_call = Op(
     multiple=True,
     compile_above=None,
 )
-"""Params: `graph`; `fwd(*values) -> (outs, residuals)`; `bwd(residuals, cts) -> cotangents` (None: zero).
+"""Params: `graph`; `fwd(*values) -> (outs, residuals)`; `bwd(residuals, cts) -> cotangents` (None:
+zero).
 
 `closed` as for `custom_jvp_call`.
 """
@@ -157,6 +171,7 @@ def _linear_transpose(cts, *args, bwd, out_avals, n_residuals, differentiable):
 
 
 def instantiate_aval(ct: Any, aval: Aval) -> Any:
+    """A cotangent as a value: zeros where it is symbolically zero."""
     return zeros(aval) if ct is None else ct
 
 
@@ -177,9 +192,11 @@ def _forward_mode(*args, **params):
 
 
 _NO_FORWARD = (
-    "forward-mode differentiation (bv.jvp, bv.jacfwd, bv.linearize's map) of a function that has a custom_vjp.\n"
+    "forward-mode differentiation (bv.jvp, bv.jacfwd, bv.linearize's map) of a function that has "
+    "a custom_vjp.\n"
     "Why: its rule says how cotangents go backwards, not how tangents go forwards.\n"
-    "Write instead: bv.grad, bv.vjp or bv.jacrev; or define it with bv.custom_jvp, which serves both modes."
+    "Write instead: bv.grad, bv.vjp or bv.jacrev; or define it with bv.custom_jvp, which serves "
+    "both modes."
 )
 
 custom_vjp_linear = Op(
@@ -187,7 +204,9 @@ custom_vjp_linear = Op(
     abstract=lambda *avals, bwd, out_avals, n_residuals, differentiable: out_avals,
     reference=_forward_mode,
     lower=_forward_mode,
-    jvp=Unsupported("it is the derivative of a custom_vjp function, which only reverse mode may use"),
+    jvp=Unsupported(
+        "it is the derivative of a custom_vjp function, which only reverse mode may use"
+    ),
     transpose=_linear_transpose,
     batch=_linear_batch,
     multiple=True,

@@ -1,7 +1,7 @@
 """`scan`: a loop of known length that carries state, reads rows of arrays and stacks results.
 
-Operands of `scan`: constants, then the carry, then arrays with a leading axis of `length`. The body maps
-(constants, carry, one row of each array) to (carry, one row of each result).
+Operands of `scan`: constants, then the carry, then arrays with a leading axis of `length`. The body
+maps (constants, carry, one row of each array) to (carry, one row of each result).
 """
 
 from __future__ import annotations
@@ -56,13 +56,17 @@ def _scan_reference(*args, body, length, reverse, unroll, n_consts, n_carry):
     rows: list[list[np.ndarray]] = [[] for _ in body.outputs[n_carry:]]
     order = range(length - 1, -1, -1) if reverse else range(length)
     for i in order:
-        outs = evaluate(body, [*consts, *carry, *[x[i] if x.ndim > 1 else np.asarray(x[i]) for x in xs]])
+        outs = evaluate(
+            body, [*consts, *carry, *[x[i] if x.ndim > 1 else np.asarray(x[i]) for x in xs]]
+        )
         carry = outs[:n_carry]
         for r, o in zip(rows, outs[n_carry:], strict=True):
             r.append(o)
     ys = []
     for r, v in zip(rows, body.outputs[n_carry:], strict=True):
-        stacked = np.stack(r[::-1] if reverse else r) if r else np.zeros((0, *v.aval.shape), v.aval.dtype)
+        stacked = (
+            np.stack(r[::-1] if reverse else r) if r else np.zeros((0, *v.aval.shape), v.aval.dtype)
+        )
         ys.append(stacked)
     return (*carry, *ys)
 
@@ -79,7 +83,11 @@ def _scan_as_while(*args, body: Graph, length, reverse, unroll, n_consts, n_carr
         rows = []
         for x in xs:
             starts = (at, *[_int32(0)] * (len(x.shape) - 1))
-            rows.append(reshape(dynamic_slice(x, *starts, sizes=(1, *x.shape[1:])), shape=tuple(x.shape[1:])))
+            rows.append(
+                reshape(
+                    dynamic_slice(x, *starts, sizes=(1, *x.shape[1:])), shape=tuple(x.shape[1:])
+                )
+            )
         outs = evaluate(body, [*consts, *carry, *rows])
         new_ys = []
         for y, o in zip(ys, outs[n_carry:], strict=True):
@@ -124,7 +132,11 @@ def _scan_lower(b, *vals, **params):
         assert not captured
         return graph
 
-    key = ("while", tuple(v.aval for v in vals), *[params[k] for k in ("length", "reverse", "unroll", "n_consts")])
+    key = (
+        "while",
+        tuple(v.aval for v in vals),
+        *[params[k] for k in ("length", "reverse", "unroll", "n_consts")],
+    )
     return tuple(b.lower(params["body"].cached(key, make), vals))
 
 
@@ -132,10 +144,16 @@ def _scan_lower(b, *vals, **params):
 
 
 def _split(args: Sequence[Any], n_consts: int, n_carry: int):
-    return list(args[:n_consts]), list(args[n_consts : n_consts + n_carry]), list(args[n_consts + n_carry :])
+    return (
+        list(args[:n_consts]),
+        list(args[n_consts : n_consts + n_carry]),
+        list(args[n_consts + n_carry :]),
+    )
 
 
-def _interleave(graph: Graph, nonzero: Sequence[bool], sizes: Sequence[int], outs: tuple[list[int], list[int]]):
+def _interleave(
+    graph: Graph, nonzero: Sequence[bool], sizes: Sequence[int], outs: tuple[list[int], list[int]]
+):
     """Reorder a jvp graph's inputs (primals, tangents) and results group by group."""
     n = len(nonzero)
     tangent_at = iter(range(n, len(graph.inputs)))
@@ -145,7 +163,9 @@ def _interleave(graph: Graph, nonzero: Sequence[bool], sizes: Sequence[int], out
         group = range(start, start + size)
         order += [*group, *[where[i] for i in group if where[i] is not None]]
         start += size
-    return Graph([graph.inputs[i] for i in order], graph.eqns, [graph.outputs[i] for i in outs[0] + outs[1]])
+    return Graph(
+        [graph.inputs[i] for i in order], graph.eqns, [graph.outputs[i] for i in outs[0] + outs[1]]
+    )
 
 
 def _carry_fixpoint(n_consts: int, n_carry: int, flags: list[bool], step):
@@ -171,15 +191,21 @@ def _scan_jvp(ctx, primals, tangents, *, body, length, reverse, unroll, n_consts
     force = tuple(carry_nz) + (False,) * (len(body.outputs) - n_carry)
     plain, mask = jvp_graph(body, nonzero, force)
     n_out = len(body.outputs)
-    tangent_of = dict(zip([i for i, m in enumerate(mask) if m], range(n_out, len(plain.outputs)), strict=True))
+    tangent_of = dict(
+        zip([i for i, m in enumerate(mask) if m], range(n_out, len(plain.outputs)), strict=True)
+    )
     carry_out = [*range(n_carry), *[tangent_of[i] for i in range(n_carry) if carry_nz[i]]]
     ys_out = [*range(n_carry, n_out), *[tangent_of[i] for i in range(n_carry, n_out) if mask[i]]]
     sizes = (n_consts, n_carry, len(body.inputs) - n_consts - n_carry)
     key = ("scan jvp", nonzero, mask, n_consts, n_carry)
     g = body.cached(key, lambda: _interleave(plain, nonzero, sizes, (carry_out, ys_out)))
-    full = [instantiate(t, p) if z else None for t, p, z in zip(tangents, primals, nonzero, strict=True)]
+    full = [
+        instantiate(t, p) if z else None for t, p, z in zip(tangents, primals, nonzero, strict=True)
+    ]
     groups = zip(
-        _split(primals, n_consts, n_carry), _split(full, n_consts, n_carry), _split(nonzero, n_consts, n_carry),
+        _split(primals, n_consts, n_carry),
+        _split(full, n_consts, n_carry),
+        _split(nonzero, n_consts, n_carry),
         strict=True,
     )
     args = [a for ps, ts, nz in groups for a in (*ps, *pick(nz, ts))]
@@ -203,7 +229,9 @@ def _scan_jvp(ctx, primals, tangents, *, body, length, reverse, unroll, n_consts
 
 def _scan_batch(axis, args, batched, *, body, length, reverse, unroll, n_consts, n_carry):
     sizes = (n_consts, n_carry)
-    flags = _carry_fixpoint(n_consts, n_carry, list(batched), lambda f: batch_graph(body, axis, f)[1])
+    flags = _carry_fixpoint(
+        n_consts, n_carry, list(batched), lambda f: batch_graph(body, axis, f)[1]
+    )
     force = tuple(flags[n_consts : n_consts + n_carry]) + (False,) * (len(body.outputs) - n_carry)
     g, mask = batch_graph(body, axis, flags, force)
     consts, carry, xs = _split(args, *sizes)
@@ -216,7 +244,15 @@ def _scan_batch(axis, args, batched, *, body, length, reverse, unroll, n_consts,
     xs_in = batched[n_consts + n_carry :]
     xs = [swap_leading(x) if b else x for x, b in zip(xs, xs_in, strict=True)]
     outs = scan(
-        *consts, *carry, *xs, body=g, length=length, reverse=reverse, unroll=unroll, n_consts=n_consts, n_carry=n_carry
+        *consts,
+        *carry,
+        *xs,
+        body=g,
+        length=length,
+        reverse=reverse,
+        unroll=unroll,
+        n_consts=n_consts,
+        n_carry=n_carry,
     )
     ys = [swap_leading(y) if m else y for y, m in zip(outs[n_carry:], mask[n_carry:], strict=True)]
     return (*outs[:n_carry], *ys), mask
@@ -288,7 +324,11 @@ def _scan_partial(builder: PartialBuilder, args, unknown, params):
     force = tuple(carry_u) + (False,) * (len(body.outputs) - n_carry)
     split = partial_eval_graph(body, flags, force)
     consts, carry, xs = _split(args, n_consts, n_carry)
-    known_consts, known_carry, known_xs = drop(consts_u, consts), drop(carry_u, carry), drop(xs_u, xs)
+    known_consts, known_carry, known_xs = (
+        drop(consts_u, consts),
+        drop(carry_u, carry),
+        drop(xs_u, xs),
+    )
     n_known = len(known_carry)
     residuals = split.known.cached(
         "scan residuals", lambda: _Residuals(split, len(known_consts), n_known)
@@ -335,7 +375,8 @@ def _scan_transpose(cts, *args, body, length, reverse, unroll, n_consts, n_carry
         def back(*flat):
             groups = iter(flat)
             k_consts, ct_consts, ct_carry, ct_ys, k_xs = (
-                list(itertools.islice(groups, n)) for n in (n_known_consts, n_lc, n_carry, n_y, n_known_xs)
+                list(itertools.islice(groups, n))
+                for n in (n_known_consts, n_lc, n_carry, n_y, n_known_xs)
             )
             ct_ys = merge(y_nonzero, ct_ys, [None] * (len(y_nonzero) - n_y))
 
@@ -348,18 +389,25 @@ def _scan_transpose(cts, *args, body, length, reverse, unroll, n_consts, n_carry
             new_consts = [
                 c if f is None else add(c, f) for c, f in zip(ct_consts, found[:n_lc], strict=True)
             ]
-            rest = [zeros(a) if f is None else f for f, a in zip(found[n_lc:], carry_avals + lin_x_avals, strict=True)]
+            rest = [
+                zeros(a) if f is None else f
+                for f, a in zip(found[n_lc:], carry_avals + lin_x_avals, strict=True)
+            ]
             return [*new_consts, *rest]
 
         avals = [aval_of(v) for v in known[:n_known_consts]] + lin_const_avals + carry_avals
-        avals += [_row(aval_of(c)) for c in y_cts] + [_row(aval_of(v)) for v in known[n_known_consts:]]
+        avals += [_row(aval_of(c)) for c in y_cts] + [
+            _row(aval_of(v)) for v in known[n_known_consts:]
+        ]
         graph, captured = trace(back, avals, "scan")
         assert not captured
         return graph
 
     key = ("scan transpose", tuple(lin), tuple(y_nonzero), n_consts, n_carry)
     graph = body.cached(key, make)
-    ct_carry = [zeros(a) if c is None else c for c, a in zip(cts[:n_carry], carry_avals, strict=True)]
+    ct_carry = [
+        zeros(a) if c is None else c for c, a in zip(cts[:n_carry], carry_avals, strict=True)
+    ]
     outs = scan(
         *known[:n_known_consts],
         *[zeros(a) for a in lin_const_avals],

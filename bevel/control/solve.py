@@ -1,7 +1,9 @@
 """`linear_solve`: x with matvec(x) = b, differentiated as such and not through the solver's steps.
 
-Operands: captured values of all graphs, then b. The graphs map (captured values, vectors) to vectors.
-Source: the implicit function theorem; Blondel et al., "Efficient and modular implicit differentiation", 2022.
+Operands: captured values of all graphs, then b. The graphs map (captured values, vectors) to
+    vectors.
+Source: the implicit function theorem; Blondel et al., "Efficient and modular implicit
+    differentiation", 2022.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ def _jvp(ctx, primals, tangents, *, matvec, n_consts, **graphs):
     rhs = list(tangents[n_consts:])
     if any(t is not None for t in const_ts):
         _, moved = jvp(lambda *c: evaluate(matvec, [*c, *xs]), consts, const_ts)
-        rhs = [add_tangents(t, None if m is None else neg(m)) for t, m in zip(rhs, moved, strict=True)]
+        rhs = [
+            add_tangents(t, None if m is None else neg(m)) for t, m in zip(rhs, moved, strict=True)
+        ]
     if all(t is None for t in rhs):
         return xs, (None,) * len(xs)
     full = [zeros(v.aval) if t is None else t for t, v in zip(rhs, matvec.outputs, strict=True)]
@@ -41,16 +45,28 @@ def _transpose(cts, *args, matvec, solve, transpose_solve, vecmat, n_consts):
     consts, bs = args[:n_consts], args[n_consts:]
     full = [zeros(v.aval) if c is None else c for c, v in zip(cts, solve.outputs, strict=True)]
     found = linear_solve(
-        *consts, *full, matvec=vecmat, solve=transpose_solve, transpose_solve=solve, vecmat=matvec, n_consts=n_consts
+        *consts,
+        *full,
+        matvec=vecmat,
+        solve=transpose_solve,
+        transpose_solve=solve,
+        vecmat=matvec,
+        n_consts=n_consts,
     )
-    return [*[None] * n_consts, *[c if is_undefined(b) else None for c, b in zip(found, bs, strict=True)]]
+    return [
+        *[None] * n_consts,
+        *[c if is_undefined(b) else None for c, b in zip(found, bs, strict=True)],
+    ]
 
 
 def _batch(axis, args, batched, *, matvec, solve, transpose_solve, vecmat, n_consts):
     """Solutions differ from row to row if anything does: batch all vectors."""
     n = len(args) - n_consts
     flags = (*batched[:n_consts], *(True,) * n)
-    vectors = [a if b else with_batch_axis(a, axis) for a, b in zip(args[n_consts:], batched[n_consts:], strict=True)]
+    vectors = [
+        a if b else with_batch_axis(a, axis)
+        for a, b in zip(args[n_consts:], batched[n_consts:], strict=True)
+    ]
 
     def mapped(g: Graph | None) -> Any:
         return None if g is None else batch_graph(g, axis, flags, (True,) * len(g.outputs))[0]
@@ -78,4 +94,6 @@ linear_solve = Op(
     multiple=True,
     compile_above=-1,
 )
-"""Params: `matvec`, `solve`, `transpose_solve` and `vecmat` (Graphs, the last two None without), `n_consts`."""
+"""Params: `matvec`, `solve`, `transpose_solve` and `vecmat` (Graphs, the last two None without),
+`n_consts`.
+"""

@@ -62,7 +62,9 @@ def _jvp(ctx, primals, tangents, *, cond, body, n_cond, n_body):
         i = g.inputs
         nt = sum(consts_nz)
         inputs = i[:nb] + i[nb + n : nb + n + nt] + i[nb : nb + n] + i[nb + n + nt :]
-        wider = Graph(cond.inputs + [type(v)(v.aval) for v in i[nb + n + nt :]], cond.eqns, cond.outputs)
+        wider = Graph(
+            cond.inputs + [type(v)(v.aval) for v in i[nb + n + nt :]], cond.eqns, cond.outputs
+        )
         return Graph(inputs, g.eqns, g.outputs), wider
 
     new_body, new_cond = g.cached(("while jvp", cond), make)
@@ -94,7 +96,10 @@ def _batch(axis, args, batched, *, cond, body, n_cond, n_body):
         flags = (True,) * len(carry)
         cond_g, _ = batch_graph(cond, axis, cond_b + flags, (True,))
     body_g, _ = batch_graph(body, axis, body_b + flags, flags)
-    carry = [with_batch_axis(c, axis) if f and not b else c for c, b, f in zip(carry, carry_b, flags, strict=True)]
+    carry = [
+        with_batch_axis(c, axis) if f and not b else c
+        for c, b, f in zip(carry, carry_b, flags, strict=True)
+    ]
     if pred_batched:
         row_pred, step, n_all = cond_g, body_g, n_cond + n_body
 
@@ -115,12 +120,16 @@ def _batch(axis, args, batched, *, cond, body, n_cond, n_body):
         body_g = step.cached(key, lambda: trace(masked, avals, "vmap")[0])
         cond_g = row_pred.cached("any", lambda: trace(any_row, row_pred.in_avals, "vmap")[0])
         consts, n_body = [*cond_consts, *consts], n_all
-    outs = while_loop(*cond_consts, *consts, *carry, cond=cond_g, body=body_g, n_cond=n_cond, n_body=n_body)
+    outs = while_loop(
+        *cond_consts, *consts, *carry, cond=cond_g, body=body_g, n_cond=n_cond, n_body=n_body
+    )
     return outs, flags
 
 
 def _partial(builder: PartialBuilder, args, unknown, params):
-    """Known parts of the carry come from a loop of their own; the recorded loop runs everything again."""
+    """Known parts of the carry come from a loop of their own; the recorded loop runs everything
+    again.
+    """
     cond, body, n_cond, n_body = (params[k] for k in ("cond", "body", "n_cond", "n_body"))
     cond_u, body_u, carry_u = (tuple(x) for x in _split(unknown, n_cond, n_body))
     flags = fixpoint(carry_u, lambda f: partial_eval_graph(body, body_u + f).out_unknown)
@@ -129,7 +138,9 @@ def _partial(builder: PartialBuilder, args, unknown, params):
     if not cond_known:
         return recorded
     split = partial_eval_graph(body, body_u + flags, flags)
-    known_body = Graph(split.known.inputs, split.known.eqns, split.known.outputs[: flags.count(False)])
+    known_body = Graph(
+        split.known.inputs, split.known.eqns, split.known.outputs[: flags.count(False)]
+    )
     cond_split = partial_eval_graph(cond, cond_u + flags).known
     cond_consts, consts, carry = _split(args, n_cond, n_body)
     operands = [*cond_consts, *drop(body_u, consts), *drop(flags, carry)]
@@ -150,7 +161,8 @@ while_loop = Op(
     lower=_lower,
     jvp=_jvp,
     transpose=Unsupported(
-        "a loop whose number of steps is not known keeps no residuals; use lax.scan, or lax.fori_loop with "
+        "a loop whose number of steps is not known keeps no residuals; use lax.scan, or "
+        "lax.fori_loop with "
         "Python integers as bounds, which reverse mode can run backwards"
     ),
     batch=_batch,

@@ -1,1 +1,3 @@
-"""Floor 0: dtypes, abstract values, pytrees, the op record, interpreters, graphs and state cells."""
+"""Floor 0: dtypes, abstract values, pytrees, the op record, interpreters, graphs and state
+cells.
+"""

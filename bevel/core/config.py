@@ -101,7 +101,9 @@ _values: dict[str, Any] = {name: _from_environment(name, s) for name, s in SETTI
 
 
 class _Local(threading.local):
-    """A thread's overrides, and what traces depend on as of some version of the process's settings."""
+    """A thread's overrides, and what traces depend on as of some version of the process's
+    settings.
+    """
 
     def __init__(self):
         self.overrides: dict[str, Any] = {}
@@ -149,7 +151,9 @@ TRACED = ("disable_jit", "default_matmul_precision", "numpy_dtype_promotion", "d
 
 
 def trace_key() -> tuple:
-    """The settings a call of a traced program depends on (`TRACED`, in this order), remembered until one changes."""
+    """The settings a call of a traced program depends on (`TRACED`, in this order), remembered
+    until one changes.
+    """
     if _local.key is None or _local.version != _version:
         _local.version = _version
         _local.key = tuple([get(name) for name in TRACED])

@@ -58,19 +58,23 @@ def kind(dtype: np.dtype) -> str:
         return _KIND[dtype]
     except KeyError:
         raise TypeError(
-            f"dtype {dtype} is not an array dtype: use bool, int8-64, uint8-64, float8-64, bfloat16 or complex64/128"
+            f"dtype {dtype} is not an array dtype: use bool, int8-64, uint8-64, float8-64, "
+            "bfloat16 or complex64/128"
         ) from None
 
 
 def is_float(dtype: np.dtype) -> bool:
+    """Tell whether a dtype is real floating."""
     return _KIND.get(dtype) == "f"
 
 
 def is_complex(dtype: np.dtype) -> bool:
+    """Tell whether a dtype is complex."""
     return _KIND.get(dtype) == "c"
 
 
 def is_integer(dtype: np.dtype) -> bool:
+    """Tell whether a dtype is a signed or unsigned integer."""
     return _KIND.get(dtype) in ("i", "u")
 
 
@@ -80,10 +84,12 @@ def is_inexact(dtype: np.dtype) -> bool:
 
 
 def real_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype of the real part."""
     return {complex64: float32, complex128: float64}.get(dtype, dtype)
 
 
 def complex_dtype(dtype: np.dtype) -> np.dtype:
+    """The complex dtype of the same precision."""
     return complex128 if dtype in (float64, complex128) else complex64
 
 
@@ -170,7 +176,8 @@ def _join(a, b):
     least = [n for n in bounds if bounds <= _above(n)]
     if len(least) != 1:
         raise TypeError(
-            f"{a} and {b} have no implicit promotion: convert one of them, for example x.astype({str(b)!r})"
+            f"{a} and {b} have no implicit promotion: convert one of them, for example "
+            f"x.astype({str(b)!r})"
         )
     return least[0]
 
@@ -185,7 +192,8 @@ def promote(a: np.dtype, a_weak: bool, b: np.dtype, b_weak: bool) -> tuple[np.dt
         # int32 with uint32 would need 64 bits, which neither of them asked for.
         return (node if node in (a, b) else default_dtype(node)), False
     if not (a_weak and b_weak):
-        # int64 with uint64, or bool with a weak int: the weak node keeps the widest operand of its kind.
+        # int64 with uint64, or bool with a weak int: the weak node keeps the widest operand of its
+        # kind.
         strong = [d for d, w in ((a, a_weak), (b, b_weak)) if not w and kind(d) != "b"]
         if node == "f*" and strong:
             return float32, True

@@ -1,4 +1,6 @@
-"""The graph: a straight-line program of ops over typed variables, its builder, printer and checker."""
+"""The graph: a straight-line program of ops over typed variables, its builder, printer and
+checker.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,13 @@ import numpy as np
 
 from bevel.core import config
 from bevel.core.aval import Aval, aval_of
-from bevel.core.interpreter import Interpreter, Tracer, state
-from bevel.core.source import Source, user_source
+from bevel.core.interpreter import Interpreter, NotLinear, Tracer, Undefined, state
+from bevel.core.source import Source, replay, user_source
 
 INLINE_SIZE = 32
-"""Concrete arrays up to this many elements are written into the program; larger ones become inputs."""
+"""Concrete arrays up to this many elements are written into the program; larger ones become
+inputs.
+"""
 
 
 @final
@@ -105,7 +109,9 @@ class Graph:
         return self.cached("axis names", make)
 
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
-        """A value derived from this graph, computed once (graphs are never changed after they are built)."""
+        """A value derived from this graph, computed once (graphs are never changed after they are
+        built).
+        """
         if key not in self._cache:
             self._cache[key] = make()
         return self._cache[key]
@@ -168,6 +174,8 @@ class GraphBuilder(Interpreter):
             return Lit(np.asarray(value))
         var = self.const_vars.get(id(value))
         if var is None:
+            if type(value) is Undefined:
+                raise NotLinear
             var = self.const_vars[id(value)] = Var(aval_of(value))
             self.const_values.append(value)
         return var
@@ -190,7 +198,9 @@ class GraphBuilder(Interpreter):
     def finish(
         self, inputs: Sequence[GraphTracer], outputs: Sequence[Any]
     ) -> tuple[Graph, list[Any]]:
-        """The graph (inputs: captured values first, then `inputs`) and the captured values it uses."""
+        """The graph (inputs: captured values first, then `inputs`) and the captured values it
+        uses.
+        """
         outs = [self.atom(o) for o in outputs]
         arg_vars = [t.var for t in inputs]
         eqns = live_equations(self.eqns, outs)
@@ -209,7 +219,9 @@ class GraphBuilder(Interpreter):
 
 
 def live_equations(eqns: Sequence[Eqn], outputs: Sequence[Atom]) -> list[Eqn]:
-    """The equations that the outputs or an effect need; unused results of ops with a `dce` rule go too."""
+    """The equations that the outputs or an effect need; unused results of ops with a `dce` rule
+    go too.
+    """
     live: set[Var] = {o for o in outputs if type(o) is Var}
     kept: list[Eqn] = []
     for eqn in reversed(eqns):
@@ -250,12 +262,14 @@ def evaluate(graph: Graph, args: Sequence[Any]) -> list[Any]:
     def read(atom: Atom):
         return env[atom] if type(atom) is Var else atom.value
 
-    for eqn in graph.eqns:
-        out = interp.run(eqn.op, tuple([read(i) for i in eqn.inputs]), eqn.params)
-        if eqn.op.multiple:
-            env.update(zip(eqn.outputs, out, strict=True))
-        else:
-            env[eqn.outputs[0]] = out
+    with replay() as source:
+        for eqn in graph.eqns:
+            source.replayed = eqn.source
+            out = interp.run(eqn.op, tuple([read(i) for i in eqn.inputs]), eqn.params)
+            if eqn.op.multiple:
+                env.update(zip(eqn.outputs, out, strict=True))
+            else:
+                env[eqn.outputs[0]] = out
     return [read(o) for o in graph.outputs]
 
 

@@ -1,8 +1,8 @@
 """The user's handle on a value, as far as the lower floors need it.
 
-A handle has a *value* (NumPy array, device buffer or tracer) and a *tag*: None, `WEAK` (the value came
-from Python scalars and takes the dtype of what it meets) or a `KeyTag` (the value is a random key). The
-class users see, `bevel.Array`, adds operators and methods in `bevel/numpy/array.py`.
+A handle has a *value* (NumPy array, device buffer or tracer) and a *tag*: None, `WEAK` (the value
+came from Python scalars and takes the dtype of what it meets) or a `KeyTag` (the value is a random
+key). The class users see, `bevel.Array`, adds operators and methods in `bevel/numpy/array.py`.
 """
 
 from __future__ import annotations

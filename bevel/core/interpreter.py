@@ -93,15 +93,43 @@ def leaked(tracer: Tracer) -> UnexpectedTracerError:
     made = f", made at {tracer.source}," if tracer.source else ""
     return UnexpectedTracerError(
         f"a traced {tracer.aval}{made} belongs to {tracer.interp.what}, which has ended.\n"
-        "Why: a function that is being transformed stored it outside (in a list, an attribute or a global) "
+        "Why: a function that is being transformed stored it outside (in a list, an attribute or "
+        "a global) "
         "and it was used after the call, when it has no value.\n"
         f"Used at {source.where(source.user_source())}.\n"
-        "Write instead: return it from the function (`return x, extra`), or keep it in a state cell "
+        "Write instead: return it from the function (`return x, extra`), or keep it in a state "
+        "cell "
         "(`cell = bv.ref(...); cell[...] = x`)."
     )
 
 
+class Undefined:
+    """Stands for a linear operand in a transpose rule: it has an aval and no value."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: Aval):
+        self.aval = aval
+
+    @property
+    def shape(self):
+        return self.aval.shape
+
+    @property
+    def dtype(self):
+        return self.aval.dtype
+
+    @property
+    def ndim(self):
+        return self.aval.ndim
+
+
+class NotLinear(Exception):
+    """A transpose rule used an operand that has no value: the op is not linear in it."""
+
+
 def check_alive(value: Any) -> None:
+    """Raise if a value belongs to a trace that has ended."""
     if isinstance(value, Tracer) and not value.interp.alive:
         raise leaked(value)
 
@@ -130,6 +158,7 @@ backend = Backend()
 
 
 def set_backend(new: Backend) -> None:
+    """Install what evaluates the ops that NumPy should not."""
     global backend
     backend = new
 
@@ -159,7 +188,9 @@ def run_quietly(fn, *args, **kwargs):
 
 
 class Eager(Interpreter):
-    """The outermost interpreter: NumPy on the CPU, one-op programs where the backend asks for them."""
+    """The outermost interpreter: NumPy on the CPU, one-op programs where the backend asks for
+    them.
+    """
 
     __slots__ = ()
 
@@ -222,6 +253,8 @@ def to_numpy(value: Any) -> np.ndarray:
         raise leaked(value)
     if isinstance(value, np.generic):
         return np.asarray(value)
+    if type(value) is Undefined:
+        raise NotLinear
     if type(value) is not Buffer:
         raise TypeError(f"internal: a {type(value).__name__} is not an array value")
     if value.host is None or value.raw.is_deleted():
@@ -230,6 +263,7 @@ def to_numpy(value: Any) -> np.ndarray:
 
 
 def is_concrete(value: Any) -> bool:
+    """Tell whether a value has contents now."""
     return not isinstance(value, Tracer)
 
 

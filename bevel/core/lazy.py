@@ -1,6 +1,7 @@
 """Packages whose parts load when they are first used (PEP 562).
 
-A package's `__init__` lists which module has which names; nothing of it is imported before somebody asks.
+A package's `__init__` lists which module has which names; nothing of it is imported before
+somebody asks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""The record of one primitive: all its rules are fields, and calling it runs the current interpreter.
+"""The record of one primitive: all its rules are fields, and calling it runs the current
+interpreter.
 
 Rules work on *values* (NumPy arrays, device buffers, tracers), never on the user's `Array` handles.
-Operands of a rule have exactly matching dtypes; promotion, weak types and broadcasting are done above.
+Operands of a rule have exactly matching dtypes; promotion, weak types and broadcasting are done
+above.
 """
 
 from __future__ import annotations
@@ -9,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bevel.core.aval import Aval
 from bevel.core.errors import Unsupported as UnsupportedError
-from bevel.core.interpreter import state
+from bevel.core.interpreter import Undefined, state
 from bevel.core.source import Source
 
 
@@ -47,28 +48,8 @@ zero_tangent = _Marker("zero_tangent")
 """jvp rule of an op whose results carry no derivative (comparisons, integers, sign)."""
 
 
-class Undefined:
-    """Stands for a linear operand in a transpose rule: it has an aval and no value."""
-
-    __slots__ = ("aval",)
-
-    def __init__(self, aval: Aval):
-        self.aval = aval
-
-    @property
-    def shape(self):
-        return self.aval.shape
-
-    @property
-    def dtype(self):
-        return self.aval.dtype
-
-    @property
-    def ndim(self):
-        return self.aval.ndim
-
-
 def is_undefined(x: Any) -> bool:
+    """Tell whether an operand of a transpose rule is the linear one."""
     return type(x) is Undefined
 
 
@@ -77,23 +58,30 @@ class Op:
 
     Fields (`x`: operands, `params`: keyword parameters, all hashable):
 
-    - `abstract(*avals, **params)` -> Aval (a tuple of them if `multiple`). Raises TypeError/ValueError
+    - `abstract(*avals, **params)` -> Aval (a tuple of them if `multiple`). Raises
+      TypeError/ValueError
       with shapes and the fix for operands that do not fit.
-    - `reference(*ndarrays, **params)` -> ndarray (tuple if `multiple`): the meaning, and the eager path on CPU.
+    - `reference(*ndarrays, **params)` -> ndarray (tuple if `multiple`): the meaning, and the eager
+      path on CPU.
     - `lower(b, *vals, **params)` -> Val (tuple if `multiple`): StableHLO through the builder `b`;
       `b.out`/`b.outs` are the result avals.
     - `jvp`: `linear`, `multilinear`, `zero_tangent`, `Unsupported`, a tuple with one
       `rule(ctx, t, *x, **params) -> tangent` (or None: no derivative) per operand, or a general
       `rule(ctx, primals, tangents, **params) -> (outs, out_tangents)` where a None tangent is zero.
       In per-operand rules `ctx.out` is the primal result.
-    - `transpose(ct, *x, **params)` -> cotangents, one per operand, None for those that are not `Undefined`
-      (for an op with one operand: the cotangent itself). `ct` is a tuple with possible Nones if `multiple`.
-    - `batch(size, x, batched, **params)` -> (out, batched_out): the batch axis is always axis 0 of a
+    - `transpose(ct, *x, **params)` -> cotangents, one per operand, None for those that are not
+      `Undefined`
+      (for an op with one operand: the cotangent itself). `ct` is a tuple with possible Nones if
+      `multiple`.
+    - `batch(size, x, batched, **params)` -> (out, batched_out): the batch axis is always axis 0 of
+      a
       batched operand and of a batched result (tuples if `multiple`).
     - `partial(builder, args, unknown, params)` -> outs: partial evaluation of ops that hold graphs.
-    - `dce(params, used)` -> (params, indices of operands kept, of results kept): drop unused results of
+    - `dce(params, used)` -> (params, indices of operands kept, of results kept): drop unused
+      results of
       ops that hold graphs, and the operands that only they need.
-    - `collective(axis, x, batched, **params)`: the batch rule over the mapped axis that the op names
+    - `collective(axis, x, batched, **params)`: the batch rule over the mapped axis that the op
+      names
       (`params["axis_name"]`); `axis` is its size as an int, with its `name`.
     - `effect`: must run even if its results are unused.
     - `compile_above`: eagerly, operands larger than this run as a one-op XLA program (None: never).
@@ -154,12 +142,15 @@ class Op:
 
     def __reduce__(self):
         raise TypeError(
-            f"op {self.name} is code, not data: it cannot be pickled; save arrays or export the program"
+            f"op {self.name} is code, not data: it cannot be pickled; save arrays or export the "
+            "program"
         )
 
 
 def rule(op: Op, field: str, src: Source | None = None) -> Callable[..., Any]:
-    """A rule of an op; raises `errors.Unsupported` with the reason, and the line if given, when there is none."""
+    """A rule of an op; raises `errors.Unsupported` with the reason, and the line if given, when
+    there is none.
+    """
     found = getattr(op, field)
     if isinstance(found, Unsupported):
         place = "" if src is None else f" (written at {src})"

@@ -1,9 +1,9 @@
 """State cells, and the scopes through which transforms see them.
 
-A `Ref` holds one array. A transform that traces or differentiates a function opens a `Scope`; the first
-time a cell is read or written inside, the scope takes note of it and may put another handle in it (a
-traced one). When the scope closes, every cell gets back what it held, and the transform learns what
-the function left in it. No graph of objects is copied.
+A `Ref` holds one array. A transform that traces or differentiates a function opens a `Scope`; the
+first time a cell is read or written inside, the scope takes note of it and may put another handle
+in it (a traced one). When the scope closes, every cell gets back what it held, and the transform
+learns what the function left in it. No graph of objects is copied.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Cell:
 class Scope:
     """The cells that a function under a transform has touched.
 
-    `lift(cell, content) -> content` says what a touched cell shows inside; `guard(cell)` may refuse a write.
+    `lift(cell, content) -> content` says what a touched cell shows inside; `guard(cell)` may
+    refuse a write.
     """
 
     __slots__ = ("cells", "guard", "lift", "lifted", "parent", "what")

@@ -13,11 +13,32 @@ _internal: dict[str, bool] = {}
 
 
 class _Scopes(threading.local):
+    """The open named scopes; and the source of the equation that is being run again, if one is."""
+
     def __init__(self):
         self.names: tuple[str, ...] = ()
+        self.replayed: Source | None = None
 
 
 _scopes = _Scopes()
+
+
+class replay:
+    """A block that runs equations again: set `replayed` on what it gives to the source of each.
+
+    So an op that a transform makes from one in a loop or a jitted function keeps that one's line. In
+    a block that sets nothing, lines are those of the running code: for rules that users write.
+    """
+
+    __slots__ = ("saved",)
+
+    def __enter__(self) -> _Scopes:
+        self.saved = _scopes.replayed
+        _scopes.replayed = None
+        return _scopes
+
+    def __exit__(self, *exc: object) -> None:
+        _scopes.replayed = self.saved
 
 
 def push_scope(name: str) -> None:
@@ -43,6 +64,7 @@ class Source(NamedTuple):
 
 
 def is_internal(filename: str) -> bool:
+    """Tell whether a file is part of Bevel, or of what it calls users through."""
     known = _internal.get(filename)
     if known is None:
         third_party = f"{os.sep}optree{os.sep}" in filename or filename.endswith("functools.py")
@@ -62,6 +84,8 @@ def user_frame():
 
 def user_source() -> Source | None:
     """The user's line that is running now."""
+    if _scopes.replayed is not None:
+        return _scopes.replayed
     frame = user_frame()
     if frame is None:
         return None
@@ -71,11 +95,14 @@ def user_source() -> Source | None:
 
 
 def where(source: Source | None) -> str:
+    """A source for messages."""
     return "an unknown place" if source is None else str(source)
 
 
 def hide_internal_frames(error: BaseException) -> BaseException:
-    """The same error, its traceback without Bevel's frames (the last one is kept if there is no other)."""
+    """The same error, its traceback without Bevel's frames (the last one is kept if there is no
+    other).
+    """
     frames = []
     tb = error.__traceback__
     while tb is not None:

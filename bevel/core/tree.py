@@ -1,8 +1,8 @@
 """Pytrees: nested containers of leaves. A thin layer over `optree`, in a namespace of our own.
 
-dict, list, tuple, namedtuple, deque, OrderedDict, defaultdict and None are containers (None has no leaves);
-classes join by `register_pytree_node`, `register_pytree_node_class` or `register_dataclass`. Anything else
-is a leaf.
+dict, list, tuple, namedtuple, deque, OrderedDict, defaultdict and None are containers (None has no
+leaves); classes join by `register_pytree_node`, `register_pytree_node_class` or
+`register_dataclass`. Anything else is a leaf.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def structure(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> PyTree
 def map(  # noqa: A001 (the field's name)
     f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: Callable[[Any], bool] | None = None
 ) -> Any:
-    """Apply `f` to the leaves of `tree` (and to what stands there in `rest`); a tree of the results.
+    """Apply `f` to the leaves of `tree` (and to what stands there in `rest`); a tree of the
+    results.
 
     >>> map(lambda a, b: a + b, {"x": 1}, {"x": 2})
     {'x': 3}
@@ -226,7 +227,8 @@ def register_pytree_node(
     flatten_func: Callable[[Any], tuple[Iterable[Any], Any]],
     unflatten_func: Callable[[Any, Iterable[Any]], Any],
 ) -> None:
-    """Make a class a container: `flatten_func(x) -> (children, aux)`, `unflatten_func(aux, children) -> x`.
+    """Make a class a container: `flatten_func(x) -> (children, aux)`, `unflatten_func(aux,
+    children) -> x`.
 
     `aux` must be hashable and comparable.
 
@@ -284,7 +286,8 @@ def register_dataclass(
     meta_fields: Sequence[str] | None = None,
     drop_fields: Sequence[str] = (),
 ) -> Any:
-    """Make a dataclass a container: `data_fields` are children, `meta_fields` part of the structure.
+    """Make a dataclass a container: `data_fields` are children, `meta_fields` part of the
+    structure.
 
     By default fields whose metadata has `static=True` are meta, all other `init` fields are data.
 
@@ -302,7 +305,8 @@ def register_dataclass(
     cls: Any = nodetype
     if not dataclasses.is_dataclass(nodetype):
         raise TypeError(
-            f"register_dataclass: {cls.__name__} is not a dataclass; decorate it with @dataclass first"
+            f"register_dataclass: {cls.__name__} is not a dataclass; decorate it with @dataclass "
+            "first"
         )
     fields = {
         f.name: f for f in dataclasses.fields(nodetype) if f.init and f.name not in drop_fields
@@ -317,7 +321,8 @@ def register_dataclass(
         data_fields = [n for n in fields if n not in meta_fields]
     if set(data_fields) | set(meta_fields) != set(fields):
         raise TypeError(
-            f"register_dataclass: {cls.__name__} has the init fields {sorted(fields)}, but data_fields "
+            f"register_dataclass: {cls.__name__} has the init fields {sorted(fields)}, but "
+            "data_fields "
             f"{list(data_fields)} and meta_fields {list(meta_fields)} are not all of them"
         )
     data, meta = tuple(data_fields), tuple(meta_fields)
@@ -326,15 +331,15 @@ def register_dataclass(
         return tuple(getattr(x, n) for n in data), tuple(getattr(x, n) for n in meta), data
 
     def from_children(aux, children):
-        return cls(
-            **dict(zip(data, children, strict=True)), **dict(zip(meta, aux, strict=True))
-        )
+        return cls(**dict(zip(data, children, strict=True)), **dict(zip(meta, aux, strict=True)))
 
     optree.register_pytree_node(cls, to_children, from_children, namespace=NAMESPACE)
     return cls
 
 
 def register_static(cls: type) -> type:
-    """Class decorator: instances are part of the structure and have no leaves (they must be hashable)."""
+    """Class decorator: instances are part of the structure and have no leaves (they must be
+    hashable).
+    """
     register_pytree_node(cls, lambda x: ((), x), lambda x, _: x)
     return cls

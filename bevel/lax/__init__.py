@@ -1,6 +1,7 @@
 """The strict array language under `bevel.numpy`, with the names and argument orders of `jax.lax`.
 
-Nothing is promoted, and only arrays without axes are broadcast. Control flow and collectives live here too.
+Nothing is promoted, and only arrays without axes are broadcast. Control flow and collectives live
+here too.
 """
 
 from bevel.lax import linalg

@@ -1,4 +1,6 @@
-"""Structured control flow: `cond`, `switch`, `while_loop`, `fori_loop`, `scan`, `map`, `associative_scan`."""
+"""Structured control flow: `cond`, `switch`, `while_loop`, `fori_loop`, `scan`, `map`,
+`associative_scan`.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +40,20 @@ def _type_name(h: Handle | Any) -> str:
     return f"{aval}"
 
 
-def _check_carry(what: str, rule: str, in_tree, out_tree, inputs: Sequence[Handle], outs: Sequence[Any]) -> None:
+def _check_carry(
+    what: str, rule: str, in_tree, out_tree, inputs: Sequence[Handle], outs: Sequence[Any]
+) -> None:
     """Refuse a carry whose type changes from step to step."""
     if in_tree != out_tree:
         raise TypeError(
             f"{what}: {rule}, but the structures differ at {where(user_source())}:\n"
-            f"  in:  {in_tree}\n  out: {out_tree}\nWrite instead: return the carry in the structure it came in."
+            f"  in:  {in_tree}\n  out: {out_tree}\nWrite instead: return the carry in the "
+            "structure it came in."
         )
-    paths = [tree.keystr(p) for p, _ in tree.leaves_with_path(tree.unflatten(in_tree, list(range(len(inputs)))))]
+    paths = [
+        tree.keystr(p)
+        for p, _ in tree.leaves_with_path(tree.unflatten(in_tree, list(range(len(inputs)))))
+    ]
     wrong = [
         f"  carry{p}: {_type_name(i)} in, {o} out"
         for p, i, o in zip(paths, inputs, outs, strict=True)
@@ -53,9 +61,12 @@ def _check_carry(what: str, rule: str, in_tree, out_tree, inputs: Sequence[Handl
     ]
     if wrong:
         raise TypeError(
-            f"{what}: {rule}, but its type changes at {where(user_source())}:\n" + "\n".join(wrong) + "\n"
+            f"{what}: {rule}, but its type changes at {where(user_source())}:\n"
+            + "\n".join(wrong)
+            + "\n"
             "Why: the loop is one program, whose state has fixed shapes and dtypes.\n"
-            "Write instead: start from the right type (bnp.zeros(shape, dtype)), or .astype the result back."
+            "Write instead: start from the right type (bnp.zeros(shape, dtype)), or .astype the "
+            "result back."
         )
 
 
@@ -124,7 +135,8 @@ def scan(
         out = f(c, tree.unflatten(xs_tree, args[len(carry) :]))
         if not (isinstance(out, tuple | list) and len(out) == 2):
             raise TypeError(
-                f"{what}: the function must return a pair (carry, y), but it returned {type(out).__name__}.\n"
+                f"{what}: the function must return a pair (carry, y), but it returned "
+                f"{type(out).__name__}.\n"
                 "Write instead: `return carry, None` if there is nothing to stack."
             )
         return tuple(out)
@@ -137,13 +149,16 @@ def scan(
         if stronger is None:
             break
         carry = stronger
-    _check_carry(what, "the carry must keep its type", carry_tree, out_tree, carry, body.out_avals[:n])
+    _check_carry(
+        what, "the carry must keep its type", carry_tree, out_tree, carry, body.out_avals[:n]
+    )
     # The graph's inputs are (captured, carry, rows, cells); the loop's carry is (carry, cells).
     graph, nc, nx, n_out = body.graph, len(body.consts), len(rows), len(body.output.tags)
     i, o = graph.inputs, graph.outputs
     state_in, state_out = i[nc : nc + n] + i[nc + n + nx :], o[:n] + o[n_out:]
     state = [h._v for h in (*carry, *_cell_handles(body))]
-    # What every step hands on as it got it is a constant, which reverse mode keeps once, not per step.
+    # What every step hands on as it got it is a constant, which reverse mode keeps once, not per
+    # step.
     fixed = [a is b for a, b in zip(state_in, state_out, strict=True)]
     inputs = i[:nc] + pick(fixed, state_in) + drop(fixed, state_in) + i[nc + n : nc + n + nx]
     values = scan_op(
@@ -168,7 +183,9 @@ def _scan_length(what: str, rows: Sequence[Handle], length: int | None) -> int:
     for r in rows:
         shape = logical_shape(r)
         if not shape:
-            raise ValueError(f"{what}: xs has a scalar leaf; every leaf needs a leading axis to loop over")
+            raise ValueError(
+                f"{what}: xs has a scalar leaf; every leaf needs a leading axis to loop over"
+            )
         sizes.add(shape[0])
     if length is not None:
         sizes.add(int(length))
@@ -176,7 +193,8 @@ def _scan_length(what: str, rows: Sequence[Handle], length: int | None) -> int:
         if not sizes:
             raise ValueError(f"{what}: give xs, or length= the number of steps")
         raise ValueError(
-            f"{what}: the leading lengths of xs {[logical_shape(r)[0] for r in rows]} and length={length} differ; "
+            f"{what}: the leading lengths of xs {[logical_shape(r)[0] for r in rows]} and "
+            f"length={length} differ; "
             "they must be one number"
         )
     return sizes.pop()
@@ -208,7 +226,9 @@ def _scan_in_python(f, init, rows, xs_tree, length, reverse):
     if reverse:
         ys.reverse()
     if not ys:
-        raise ValueError("scan of length 0 under disable_jit: the type of ys is not known without tracing")
+        raise ValueError(
+            "scan of length 0 under disable_jit: the type of ys is not known without tracing"
+        )
     return carry, tree.map(lambda *leaves: _stack([as_handle(x, "scan: y") for x in leaves]), *ys)
 
 
@@ -217,10 +237,13 @@ def _stack(handles: Sequence[Handle]) -> Handle:
     return wrap(concatenate(*[reshape(v, shape=(1, *v.shape)) for v in values], axis=0), tag)
 
 
-def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
+def while_loop(
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any
+) -> Any:
     """Repeat `val = body_fun(val)` while `cond_fun(val)` holds.
 
-    Forward mode only: reverse mode needs a known number of steps (`scan`, or `fori_loop` with Python ints).
+    Forward mode only: reverse mode needs a known number of steps (`scan`, or `fori_loop` with
+    Python ints).
 
     Args:
         cond_fun: returns a boolean scalar; it must not write state cells.
@@ -246,10 +269,15 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
         if stronger is None:
             break
         carry = stronger
-    _check_carry(what, "the value must keep its type", treedef, body.output.treedef, carry, body.out_avals)
+    _check_carry(
+        what, "the value must keep its type", treedef, body.output.treedef, carry, body.out_avals
+    )
     test = Body(what, lambda *a: cond_fun(tree.unflatten(treedef, a)), carry, body.carried)
     if test.changed:
-        raise TypeError(f"{what}: the condition writes a state cell; write it in the body, which runs once a step")
+        raise TypeError(
+            f"{what}: the condition writes a state cell; write it in the body, which runs once a "
+            "step"
+        )
     if len(test.out_avals) != 1 or test.out_avals[0].shape != () or test.out_avals[0].dtype != bool:
         raise TypeError(
             f"{what}: the condition must return one boolean scalar, but it returned "
@@ -277,18 +305,28 @@ def _concrete_int(x: Any) -> int | None:
         return None
     if isinstance(x, int | np.integer):
         return int(x)
-    if isinstance(x, Handle) and is_concrete(x._v) and is_integer(np.dtype(x._v.dtype)) and x._v.ndim == 0:
+    if (
+        isinstance(x, Handle)
+        and is_concrete(x._v)
+        and is_integer(np.dtype(x._v.dtype))
+        and x._v.ndim == 0
+    ):
         return int(to_numpy(x._v))
     return None
 
 
 def fori_loop(
-    lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any, *, unroll: int | bool | None = None
+    lower: Any,
+    upper: Any,
+    body_fun: Callable[[Any, Any], Any],
+    init_val: Any,
+    *,
+    unroll: int | bool | None = None,
 ) -> Any:
     """`for i in range(lower, upper): val = body_fun(i, val)`.
 
-    With bounds known while tracing it is a `scan`, and differentiable in both modes; with traced bounds
-    it is a `while_loop`, in forward mode only.
+    With bounds known while tracing it is a `scan`, and differentiable in both modes; with traced
+    bounds it is a `while_loop`, in forward mode only.
 
     Raises:
         TypeError: bounds are no integer scalars, or the value changes its type.
@@ -305,7 +343,9 @@ def fori_loop(
             return (i + 1, body_fun(i, value)), None
 
         start = wrap(np.asarray(lo, np.int32))
-        return scan(step, (start, init_val), None, length, unroll=1 if unroll is None else unroll)[0][1]
+        return scan(step, (start, init_val), None, length, unroll=1 if unroll is None else unroll)[
+            0
+        ][1]
     for name, bound in (("lower", lower), ("upper", upper)):
         h = as_handle(bound, f"fori_loop: {name}")
         if logical_shape(h) or not is_integer(np.dtype(h._v.dtype)):
@@ -330,13 +370,15 @@ def _check_branches(what: str, bodies: Sequence[Body], funs: Sequence[Callable[.
         if b.output.treedef != first.output.treedef:
             raise TypeError(
                 f"{what}: the branches return different structures at {where(user_source())}:\n"
-                f"  {name_of(funs[0])}: {first.output.treedef}\n  {name_of(f)}: {b.output.treedef}\n"
+                f"  {name_of(funs[0])}: {first.output.treedef}\n  {name_of(f)}: "
+                f"{b.output.treedef}\n"
                 "Write instead: return the same structure from both."
             )
         for k, (x, y) in enumerate(zip(first.out_avals, b.out_avals, strict=True)):
             if x != y:
                 raise TypeError(
-                    f"{what}: the branches return different types at {where(user_source())}: result {k} is "
+                    f"{what}: the branches return different types at {where(user_source())}: "
+                    f"result {k} is "
                     f"{x} from {name_of(funs[0])} and {y} from {name_of(f)}.\n"
                     "Why: the result of a compiled choice has one shape and dtype.\n"
                     "Write instead: .astype or reshape one of them."
@@ -344,7 +386,9 @@ def _check_branches(what: str, bodies: Sequence[Body], funs: Sequence[Callable[.
 
 
 def _common_type(kinds: Sequence[tuple[np.dtype, bool]]) -> np.dtype | None:
-    """The dtype all results take: the only one that is not weak, or what weak ones promote to; or None."""
+    """The dtype all results take: the only one that is not weak, or what weak ones promote to; or
+    None.
+    """
     strong = {d for d, weak in kinds if not weak}
     if len(strong) > 1 or len({d for d, _ in kinds}) == 1:
         return None
@@ -352,12 +396,18 @@ def _common_type(kinds: Sequence[tuple[np.dtype, bool]]) -> np.dtype | None:
     return joined if not strong or joined in strong else None
 
 
-def _common_types(funs: Sequence[Callable[..., Any]], bodies: Sequence[Body]) -> list[Callable[..., Any]] | None:
-    """Branches that convert weakly typed results to the dtype of the others; None if none is needed."""
+def _common_types(
+    funs: Sequence[Callable[..., Any]], bodies: Sequence[Body]
+) -> list[Callable[..., Any]] | None:
+    """Branches that convert weakly typed results to the dtype of the others; None if none is
+    needed.
+    """
     if len({b.output.treedef for b in bodies}) > 1:
         return None
-    targets = [_common_type([(b.out_avals[k].dtype, b.output.tags[k] is WEAK) for b in bodies])
-               for k in range(len(bodies[0].out_avals))]
+    targets = [
+        _common_type([(b.out_avals[k].dtype, b.output.tags[k] is WEAK) for b in bodies])
+        for k in range(len(bodies[0].out_avals))
+    ]
     if not any(targets):
         return None
 
@@ -374,11 +424,14 @@ def _common_types(funs: Sequence[Callable[..., Any]], bodies: Sequence[Body]) ->
     return [converted(f) for f in funs]
 
 
-def _branch(what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
+def _branch(
+    what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: Sequence[Any]
+) -> Any:
     """Choose by an int32 value; the operands are traced into every branch."""
     handles, treedef = _flatten(tuple(operands), f"{what}: an operand")
     flat = []
     for f in funs:
+
         def g(*args: Any, f: Callable[..., Any] = f) -> Any:
             return f(*tree.unflatten(treedef, args))
 
@@ -394,15 +447,24 @@ def _branch(what: str, index: Any, funs: Sequence[Callable[..., Any]], operands:
     n = len(bodies[0].output.tags)
     forced = list(dict.fromkeys(c for b in bodies for c in b.changed))
     _write_cells(forced, values[n:], bodies[0].forced_tags)
-    tags = [None if any(b.output.tags[k] is None for b in bodies) else t for k, t in enumerate(bodies[0].output.tags)]
+    tags = [
+        None if any(b.output.tags[k] is None for b in bodies) else t
+        for k, t in enumerate(bodies[0].output.tags)
+    ]
     return tree.unflatten(bodies[0].output.treedef, rewrap(values[:n], tags))
 
 
-def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any, **old: Any) -> Any:
+def cond(
+    pred: Any,
+    true_fun: Callable[..., Any],
+    false_fun: Callable[..., Any],
+    *operands: Any,
+    **old: Any,
+) -> Any:
     """`true_fun(*operands) if pred else false_fun(*operands)`, where `pred` may be traced.
 
-    With a traced `pred` both functions are traced, and only the chosen one runs; they must return the same
-    structure, shapes and dtypes. With a concrete one the function is simply called.
+    With a traced `pred` both functions are traced, and only the chosen one runs; they must return
+    the same structure, shapes and dtypes. With a concrete one the function is simply called.
 
     Raises:
         TypeError: `pred` is no scalar, or the branches differ in what they return.
@@ -413,15 +475,22 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     if "operand" in old:
         operands = (old.pop("operand"),)
     if old:
-        raise TypeError(f"cond: unexpected keyword arguments {sorted(old)}; pass operands by position")
+        raise TypeError(
+            f"cond: unexpected keyword arguments {sorted(old)}; pass operands by position"
+        )
     if not (callable(true_fun) and callable(false_fun)):
-        raise TypeError("cond: write cond(pred, true_fun, false_fun, *operands): the second and third are functions")
+        raise TypeError(
+            "cond: write cond(pred, true_fun, false_fun, *operands): the second and third are "
+            "functions"
+        )
     what = "cond"
     h = as_handle(pred, "cond: the predicate")
     if logical_shape(h) != ():
         raise TypeError(
-            f"cond: the predicate must be a scalar, got {_type_name(h)} at {where(user_source())}.\n"
-            "Write instead: x.any() or x.all(); bnp.where(x, a, b) to choose element by element; or bv.vmap."
+            f"cond: the predicate must be a scalar, got {_type_name(h)} at "
+            f"{where(user_source())}.\n"
+            "Write instead: x.any() or x.all(); bnp.where(x, a, b) to choose element by element; "
+            "or bv.vmap."
         )
     if is_concrete(h._v):
         return (true_fun if to_numpy(h._v) else false_fun)(*operands)
@@ -429,7 +498,9 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     return _branch(what, index, [false_fun, true_fun], operands)
 
 
-def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any, operand: Any = None) -> Any:
+def switch(
+    index: Any, branches: Sequence[Callable[..., Any]], *operands: Any, operand: Any = None
+) -> Any:
     """`branches[clip(index, 0, len(branches) - 1)](*operands)`, where `index` may be traced.
 
     Raises:
@@ -474,7 +545,10 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     if batch_size is None:
         return scan(lambda _, x: (None, f(x)), None, xs)[1]
     if batch_size < 1:
-        raise ValueError(f"map: batch_size must be at least 1, got {batch_size}; leave it out for one row at a time")
+        raise ValueError(
+            f"map: batch_size must be at least 1, got {batch_size}; leave it out for one row at "
+            "a time"
+        )
     rows, treedef = _flatten(xs, "map: xs")
     n = _scan_length("map", rows, None)
     size = min(batch_size, n) or 1
@@ -485,23 +559,32 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
         return wrap(reshape(v, shape=(whole // size, size, *v.shape[1:])), fresh_tag(h._tag))
 
     g = vmap(f)
-    stacked = scan(lambda _, x: (None, g(x)), None, tree.unflatten(treedef, [batches(h) for h in rows]))[1]
+    stacked = scan(
+        lambda _, x: (None, g(x)), None, tree.unflatten(treedef, [batches(h) for h in rows])
+    )[1]
     joined = tree.map(
         lambda y: wrap(reshape(y._v, shape=(whole, *y._v.shape[2:])), fresh_tag(y._tag)), stacked
     )
     if whole == n:
         return joined
-    rest = g(tree.unflatten(treedef, [wrap(_part(h._v, whole, n), fresh_tag(h._tag)) for h in rows]))
-    return tree.map(lambda a, b: wrap(concatenate(a._v, b._v, axis=0), fresh_tag(a._tag)), joined, rest)
+    rest = g(
+        tree.unflatten(treedef, [wrap(_part(h._v, whole, n), fresh_tag(h._tag)) for h in rows])
+    )
+    return tree.map(
+        lambda a, b: wrap(concatenate(a._v, b._v, axis=0), fresh_tag(a._tag)), joined, rest
+    )
 
 
-def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+def associative_scan(
+    fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0
+) -> Any:
     """All prefixes combined by an associative function, in logarithmic depth.
 
     Source: Blelloch, "Prefix sums and their applications", 1990.
 
     Args:
-        fn: combines two pytrees of arrays elementwise along `axis` (it gets slices of several elements).
+        fn: combines two pytrees of arrays elementwise along `axis` (it gets slices of several
+            elements).
         elems: pytree of arrays with one length along `axis`.
         reverse: combine from the end.
         axis: the axis to scan along.
@@ -513,11 +596,15 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     handles, treedef = _flatten(elems, "associative_scan: elems")
     shapes = [logical_shape(h) for h in handles]
     if not all(-len(s) <= axis < len(s) for s in shapes):
-        raise ValueError(f"associative_scan: axis {axis} is out of range for leaves of the shapes {shapes}")
+        raise ValueError(
+            f"associative_scan: axis {axis} is out of range for leaves of the shapes {shapes}"
+        )
     axes = [axis % len(s) for s in shapes]
     sizes = {s[a] for s, a in zip(shapes, axes, strict=True)}
     if len(sizes) != 1:
-        raise ValueError(f"associative_scan: the leaves have different lengths {sorted(sizes)} along axis {axis}")
+        raise ValueError(
+            f"associative_scan: the leaves have different lengths {sorted(sizes)} along axis {axis}"
+        )
     tags = [h._tag for h in handles]
 
     def part(xs: Sequence[Any], start: int, stop: int, step: int = 1) -> list[Any]:
@@ -529,8 +616,10 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
         types = [(tuple(x.shape), x.dtype) for x in b]
         if structure != treedef or [(tuple(h._v.shape), h._v.dtype) for h in found] != types:
             raise TypeError(
-                f"associative_scan: the function got {treedef} of {[str(aval_of(x)) for x in b]} and returned "
-                f"{structure} of {[_type_name(h) for h in found]}; it must keep structure, shapes and dtypes"
+                f"associative_scan: the function got {treedef} of {[str(aval_of(x)) for x in b]} "
+                "and returned "
+                f"{structure} of {[_type_name(h) for h in found]}; it must keep structure, "
+                "shapes and dtypes"
             )
         return [h._v for h in found]
 

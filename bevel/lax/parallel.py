@@ -59,7 +59,8 @@ def axis_size(axis_name: AxisName) -> int:
         if axis is None:
             raise NameError(
                 f"unbound axis name {name!r} at {where(user_source())}.\n"
-                "Why: collectives work between the rows of a mapped axis, and none of this name is mapped here.\n"
+                "Why: collectives work between the rows of a mapped axis, and none of this name "
+                "is mapped here.\n"
                 f"Write instead: bv.vmap(f, axis_name={name!r})(x)."
             )
         total *= int(axis)
@@ -159,9 +160,15 @@ def axis_index(axis_name: AxisName) -> Any:
 
 
 def all_gather(
-    x: Any, axis_name: AxisName, *, axis_index_groups: Any = None, axis: int = 0, tiled: bool = False
+    x: Any,
+    axis_name: AxisName,
+    *,
+    axis_index_groups: Any = None,
+    axis: int = 0,
+    tiled: bool = False,
 ) -> Any:
-    """Every row's value, stacked along a new axis `axis` (with `tiled`: joined along an existing one).
+    """Every row's value, stacked along a new axis `axis` (with `tiled`: joined along an existing
+    one).
 
     >>> import bevel as bv, bevel.numpy as bnp
     >>> bv.vmap(lambda x: all_gather(x, "i"), axis_name="i")(bnp.arange(2)).tolist()
@@ -188,8 +195,13 @@ def _cut(v: Any, at: int, size: int, what: str, tiled: bool) -> Any:
     n = v.shape[at]
     if n % size or (not tiled and n != size):
         raise ValueError(
-            f"{what}: axis {at} of shape {tuple(v.shape)} has size {n}, and the mapped axis has {size}; "
-            + ("it must be a multiple." if tiled else "they must be equal (or tiled=True and a multiple).")
+            f"{what}: axis {at} of shape {tuple(v.shape)} has size {n}, and the mapped axis has "
+            f"{size}; "
+            + (
+                "it must be a multiple."
+                if tiled
+                else "they must be equal (or tiled=True and a multiple)."
+            )
         )
     if tiled:
         v = reshape(v, shape=(*v.shape[:at], size, n // size, *v.shape[at + 1 :]))
@@ -197,7 +209,12 @@ def _cut(v: Any, at: int, size: int, what: str, tiled: bool) -> Any:
 
 
 def psum_scatter(
-    x: Any, axis_name: AxisName, *, scatter_dimension: int = 0, axis_index_groups: Any = None, tiled: bool = False
+    x: Any,
+    axis_name: AxisName,
+    *,
+    scatter_dimension: int = 0,
+    axis_index_groups: Any = None,
+    tiled: bool = False,
 ) -> Any:
     """Sum over the rows, of which row i keeps slice i of axis `scatter_dimension`.
 
@@ -218,7 +235,13 @@ def psum_scatter(
 
 
 def all_to_all(
-    x: Any, axis_name: AxisName, split_axis: int, concat_axis: int, *, axis_index_groups: Any = None, tiled: bool = False
+    x: Any,
+    axis_name: AxisName,
+    split_axis: int,
+    concat_axis: int,
+    *,
+    axis_index_groups: Any = None,
+    tiled: bool = False,
 ) -> Any:
     """Deal slices of `split_axis` out to the rows and put those received along `concat_axis`.
 
@@ -234,7 +257,9 @@ def all_to_all(
     def one(leaf: Any) -> Any:
         h = as_handle(leaf, "all_to_all: an operand")
         ndim = len(h._v.shape)
-        v = exchange_op(_cut(h._v, split_axis % ndim, size, "all_to_all", tiled), axis_name=name, axis_size=size)
+        v = exchange_op(
+            _cut(h._v, split_axis % ndim, size, "all_to_all", tiled), axis_name=name, axis_size=size
+        )
         at = concat_axis % ndim
         v = move_axis(v, 0, at)
         if tiled:
@@ -245,7 +270,8 @@ def all_to_all(
 
 
 def ppermute(x: Any, axis_name: AxisName, perm: Sequence[tuple[int, int]]) -> Any:
-    """Send values between rows: row `dst` gets that of row `src` for each `(src, dst)`; others get zeros.
+    """Send values between rows: row `dst` gets that of row `src` for each `(src, dst)`; others get
+    zeros.
 
     Raises:
         ValueError: a source or a destination appears twice.
@@ -260,7 +286,10 @@ def ppermute(x: Any, axis_name: AxisName, perm: Sequence[tuple[int, int]]) -> An
     for side, which in (("source", 0), ("destination", 1)):
         ends = [p[which] for p in pairs]
         if len(set(ends)) != len(ends):
-            raise ValueError(f"ppermute: a {side} appears twice in perm={list(perm)}; each row sends and receives once")
+            raise ValueError(
+                f"ppermute: a {side} appears twice in perm={list(perm)}; each row sends and "
+                "receives once"
+            )
 
     def one(leaf: Any) -> Any:
         h = as_handle(leaf, "ppermute: an operand")
@@ -289,5 +318,3 @@ def pswapaxes(x: Any, axis_name: AxisName, axis: int, *, axis_index_groups: Any 
     [[1, 3], [2, 4]]
     """
     return all_to_all(x, axis_name, axis, axis, axis_index_groups=axis_index_groups)
-
-

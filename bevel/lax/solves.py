@@ -28,11 +28,13 @@ def custom_linear_solve(
         matvec: a linear function of a pytree of arrays.
         b: the right-hand side, of the structure and types that `matvec` returns.
         solve: finds x; it is never differentiated.
-        transpose_solve: `transpose_solve(vecmat, b)` solves with the transpose; reverse mode needs it.
+        transpose_solve: `transpose_solve(vecmat, b)` solves with the transpose; reverse mode needs
+            it.
         symmetric: `matvec` is its own transpose, and `solve` serves for both.
 
     Raises:
-        TypeError: the solution has another structure than `b`, or reverse mode without `transpose_solve`.
+        TypeError: the solution has another structure than `b`, or reverse mode without
+            `transpose_solve`.
 
     >>> import bevel as bv
     >>> f = lambda a, b: custom_linear_solve(lambda x: a * x, b, lambda mv, b: b / a, symmetric=True)
@@ -47,7 +49,8 @@ def custom_linear_solve(
             out, structure = tree.flatten(fun(tree.unflatten(treedef, vectors)))
             if structure != treedef:
                 raise TypeError(
-                    f"custom_linear_solve: {name_of(fun)} returned the structure {structure}, b has {treedef}; "
+                    f"custom_linear_solve: {name_of(fun)} returned the structure {structure}, b "
+                    f"has {treedef}; "
                     "they must be equal"
                 )
             return out

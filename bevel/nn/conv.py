@@ -96,6 +96,11 @@ class Conv(Module):
                 f"{feature_group_count} groups"
             )
         self.kernel_shape = (*self.kernel_size, in_features // feature_group_count, out_features)
+        if mask is not None and bnp.shape(mask) != self.kernel_shape:
+            raise ValueError(
+                f"Conv: a mask of shape {bnp.shape(mask)} does not fit the kernel of shape "
+                f"{self.kernel_shape}"
+            )
         self.kernel = Param(
             kernel_init(rngs.params(), self.kernel_shape, param_dtype), **kernel_metadata
         )

@@ -2,9 +2,8 @@
 
 A node is a module, a cell, or a pytree container of such (list, dict, namedtuple, ...); everything
 else is static and part of the structure by value, or by identity where it has no hash (arrays,
-sets). The
-structure of a module is found once and remembered until the epoch ends or a list or dict in it
-changes, so that a call of a jitted function only compares a number and a few identities.
+sets). The structure of a module is found once and remembered until the epoch ends or a list or dict
+in it changes, so that a call of a jitted function only compares a number and a few identities.
 """
 
 from __future__ import annotations
@@ -161,8 +160,8 @@ def _children(container: Any) -> Any:
 class Structure:
     """What was found in a module or a pytree of modules.
 
-    `modules`, `owners` (of each path to a cell) and `watched` (what tells of its changes) are there only
-    just after a traversal.
+    `modules`, `owners` (of each path to a cell) and `watched` (what tells of its changes) are there
+    only just after a traversal.
     """
 
     __slots__ = (

@@ -230,7 +230,10 @@ class Array(Handle):
             raise BufferError(
                 "an Array cannot be written. Write instead: np.array(x), which is a copy"
             )
-        return memoryview(conversion.host(self, "array"))
+        array = conversion.host(self, "array")
+        if array.dtype.isbuiltin != 1:
+            raise BufferError(f"the buffer protocol has no {array.dtype.name}; use np.asarray(x)")
+        return memoryview(array)
 
     def __dlpack__(
         self,

@@ -17,9 +17,8 @@ from bevel.core import dtypes, errors, source
 from bevel.core.dtypes import as_dtype, float32, int32
 from bevel.core.handle import Handle, KeyTag, logical_shape, wrap
 from bevel.core.interpreter import Tracer, to_numpy
-from bevel.numpy.arguments import axes_of, axis_of, integer, size_of
-from bevel.numpy.convert import astype as to_dtype
-from bevel.numpy.convert import enter, numbers, result_type
+from bevel.numpy.arguments import axis_of, integer, size_of
+from bevel.numpy.convert import astype, enter, numbers, result_type
 from bevel.numpy.moves import spread
 
 Shape = tuple[int, ...]
@@ -132,82 +131,6 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> A
     if isinstance(x, Handle):
         return x
     return wrap(np.array(np.from_dlpack(x)))
-
-
-# -- questions about arrays, and their text
-# -----------------------------------------------------------
-
-
-def shape(a: Any) -> Shape:
-    """The length of each axis of an array, number or nested list.
-
-    >>> bnp.shape([[1, 2, 3]])
-    (1, 3)
-    """
-    return logical_shape(enter(a))
-
-
-def ndim(a: Any) -> int:
-    """The number of axes.
-
-    >>> bnp.ndim(bnp.ones((2, 3)))
-    2
-    """
-    return len(shape(a))
-
-
-def size(a: Any, axis: int | Sequence[int] | None = None) -> int:
-    """The number of elements, or the product of the lengths of some axes.
-
-    >>> bnp.size(bnp.ones((2, 3))), bnp.size(bnp.ones((2, 3)), 0)
-    (6, 2)
-    """
-    lengths = shape(a)
-    return math.prod([lengths[i] for i in axes_of("size", axis, len(lengths))])
-
-
-def astype(x: Any, dtype: DType, /, *, copy: bool = False) -> Any:
-    """The array at another dtype; floats become integers by cutting, saturating at the limits.
-
-    >>> bnp.astype(bnp.array([1.7, -1.7]), int)
-    Array([ 1, -1], dtype=int32)
-    """
-    return to_dtype(enter(x), as_dtype(dtype))
-
-
-def array_repr(
-    arr: Any,
-    max_line_width: int | None = None,
-    precision: int | None = None,
-    suppress_small: bool | None = None,
-) -> str:
-    """What `repr` gives, with the format of numbers set for once.
-
-    >>> bnp.array_repr(bnp.array([1.23456]), precision=2)
-    'Array([1.23], dtype=float32)'
-    """
-    with _printing(max_line_width, precision, suppress_small):
-        return repr(enter(arr))
-
-
-def array_str(
-    a: Any,
-    max_line_width: int | None = None,
-    precision: int | None = None,
-    suppress_small: bool | None = None,
-) -> str:
-    """What `str` gives, with the format of numbers set for once.
-
-    >>> bnp.array_str(bnp.array([1.23456]), precision=2)
-    '[1.23]'
-    """
-    with _printing(max_line_width, precision, suppress_small):
-        return str(enter(a))
-
-
-def _printing(linewidth: int | None, precision: int | None, suppress: bool | None) -> Any:
-    options = dict(linewidth=linewidth, precision=precision, suppress=suppress)
-    return np.printoptions(**{k: v for k, v in options.items() if v is not None})
 
 
 # -- one number everywhere -------------------------------------------------------------------------
@@ -461,7 +384,7 @@ def logspace(
     points = linspace(start, stop, num, endpoint, axis=axis)
     (b, p), _ = numbers("logspace", (base, points), inexact=True)
     out = wrap(ops.pow(b, p))
-    return out if dtype is None else to_dtype(out, as_dtype(dtype))
+    return out if dtype is None else astype(out, as_dtype(dtype))
 
 
 def geomspace(
@@ -481,4 +404,4 @@ def geomspace(
     powers = linspace(0.0, wrap(ops.log(ops.div(b, a))), num, endpoint, axis=axis)
     (p, first), _ = numbers("geomspace", (powers, wrap(a)))
     out = wrap(ops.mul(first, ops.exp(p)))
-    return out if dtype is None else to_dtype(out, as_dtype(dtype))
+    return out if dtype is None else astype(out, as_dtype(dtype))

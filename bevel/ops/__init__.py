@@ -1,4 +1,6 @@
-"""Floor 1: every primitive of the array language, by family. An op is called like a function on values."""
+"""Floor 1: every primitive of the array language, by family. An op is called like a function on
+values.
+"""
 
 from bevel.core.lazy import attach
 

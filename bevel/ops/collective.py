@@ -1,7 +1,7 @@
 """Communication between the rows of a mapped axis, and marks on values.
 
-Under `vmap` a collective is plain arithmetic over the batch axis: its `collective` rule. Its results
-over several devices are the business of sharding.
+Under `vmap` a collective is plain arithmetic over the batch axis: its `collective` rule. Its
+results over several devices are the business of sharding.
 """
 
 from __future__ import annotations
@@ -24,11 +24,19 @@ _OUTSIDE = Unsupported("the axis name is not bound here; call it inside vmap(...
 
 def _unbound(*args: Any, axis_name: Any, **params: Any):
     raise NameError(
-        f"unbound axis name {axis_name!r}: a collective runs inside bv.vmap(f, axis_name={axis_name!r})"
+        f"unbound axis name {axis_name!r}: a collective runs inside bv.vmap(f, "
+        f"axis_name={axis_name!r})"
     )
 
 
-def _collective(name: str, rule: Callable, *, abstract: Callable | None = None, jvp: Any = linear, transpose: Any) -> Op:
+def _collective(
+    name: str,
+    rule: Callable,
+    *,
+    abstract: Callable | None = None,
+    jvp: Any = linear,
+    transpose: Any,
+) -> Op:
     def batch(size, xs, batched, **params):
         return op(*xs, **params), batched[0]
 
@@ -52,7 +60,9 @@ def _psum_rule(axis, xs, batched, *, axis_name):
     return mul(x, full_like(x, int(axis))), False
 
 
-psum: Op = _collective("psum", _psum_rule, transpose=lambda ct, x, *, axis_name: psum(ct, axis_name=axis_name))
+psum: Op = _collective(
+    "psum", _psum_rule, transpose=lambda ct, x, *, axis_name: psum(ct, axis_name=axis_name)
+)
 
 
 def _extremum(reduce_op: Op) -> Callable:
@@ -62,7 +72,9 @@ def _extremum(reduce_op: Op) -> Callable:
     return rule
 
 
-_PICK = Unsupported("the row that attains it is not known; write lax.all_gather(x, name) and .max(0) or .min(0)")
+_PICK = Unsupported(
+    "the row that attains it is not known; write lax.all_gather(x, name) and .max(0) or .min(0)"
+)
 pmax = _collective("pmax", _extremum(reduce_max), jvp=_PICK, transpose=_PICK)
 pmin = _collective("pmin", _extremum(reduce_min), jvp=_PICK, transpose=_PICK)
 
@@ -87,7 +99,9 @@ all_gather = Op(
     reference=_unbound,
     lower=_OUTSIDE,
     jvp=linear,
-    transpose=lambda ct, x, *, axis_name, axis_size: psum_scatter(ct, axis_name=axis_name, axis_size=axis_size),
+    transpose=lambda ct, x, *, axis_name, axis_size: psum_scatter(
+        ct, axis_name=axis_name, axis_size=axis_size
+    ),
     batch=_gather_batch,
     collective=_gather_rule,
 )
@@ -105,7 +119,9 @@ psum_scatter: Op = Op(
     reference=_unbound,
     lower=_OUTSIDE,
     jvp=linear,
-    transpose=lambda ct, x, *, axis_name, axis_size: all_gather(ct, axis_name=axis_name, axis_size=axis_size),
+    transpose=lambda ct, x, *, axis_name, axis_size: all_gather(
+        ct, axis_name=axis_name, axis_size=axis_size
+    ),
     batch=lambda size, xs, batched, **params: (psum_scatter(_swap(xs[0]), **params), True),
     collective=_scatter_rule,
 )
@@ -119,7 +135,10 @@ axis_index = Op(
     jvp=zero_tangent,
     transpose=Unsupported("an index has no derivative"),
     batch=Unsupported("it has no operands to batch"),
-    collective=lambda axis, xs, batched, *, axis_name: (iota(shape=(int(axis),), dtype=np.dtype(np.int32), axis=0), True),
+    collective=lambda axis, xs, batched, *, axis_name: (
+        iota(shape=(int(axis),), dtype=np.dtype(np.int32), axis=0),
+        True,
+    ),
 )
 
 
@@ -144,7 +163,9 @@ ppermute: Op = _collective(
         ct, axis_name=axis_name, perm=tuple((dst, src) for src, dst in perm)
     ),
 )
-"""Row dst gets the value of row src for each (src, dst) in `perm`; rows that get none have zeros."""
+"""Row dst gets the value of row src for each (src, dst) in `perm`; rows that get none have
+zeros.
+"""
 
 
 def _exchange_rule(axis, xs, batched, *, axis_name, axis_size):
@@ -161,7 +182,9 @@ all_to_all: Op = Op(
     reference=_unbound,
     lower=_OUTSIDE,
     jvp=linear,
-    transpose=lambda ct, x, *, axis_name, axis_size: all_to_all(ct, axis_name=axis_name, axis_size=axis_size),
+    transpose=lambda ct, x, *, axis_name, axis_size: all_to_all(
+        ct, axis_name=axis_name, axis_size=axis_size
+    ),
     batch=_exchange_batch,
     collective=_exchange_rule,
 )

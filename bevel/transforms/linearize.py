@@ -96,7 +96,9 @@ def vjp(
     wrt: Sequence[bool] | None = None,
     what="vjp",
 ):
-    """Results of `fn(*primals)` and the pullback: cotangents of results -> cotangents of inputs (None: zero)."""
+    """Results of `fn(*primals)` and the pullback: cotangents of results -> cotangents of inputs
+    (None: zero).
+    """
     outs, lin = linearize(fn, primals, wrt, what)
     return outs, lin.transpose
 
@@ -139,12 +141,12 @@ class Split:
 def partial_eval_graph(
     graph: Graph, unknown: tuple[bool, ...], force: tuple[bool, ...] | None = None
 ) -> Split:
-    """Cut a graph: `known(known inputs) -> known results + residuals`, `linear(residuals + unknown inputs)
-    -> unknown results`.
+    """Cut a graph: `known(known inputs) -> known results + residuals`, `linear(residuals + unknown
+    inputs) -> unknown results`.
 
-    A residual that is an input or a result of `known` is not returned by it again: `forwarded` gives, per
-    residual, its index in `known inputs + known results`, or None if `known` returns it after its results.
-    `force` marks results to treat as unknown.
+    A residual that is an input or a result of `known` is not returned by it again: `forwarded`
+    gives, per residual, its index in `known inputs + known results`, or None if `known` returns it
+    after its results. `force` marks results to treat as unknown.
     """
 
     def make():

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bevel.core.graph import Graph, Var, trace
+from bevel.core.errors import Unsupported
+from bevel.core.graph import Eqn, Graph, Var, trace
+from bevel.core.interpreter import NotLinear
 from bevel.core.op import Undefined, rule
+from bevel.core.source import replay, where
 from bevel.transforms.jvp import add_tangents
 
 
@@ -22,36 +25,48 @@ def backward(graph: Graph, residuals: Sequence[Any], cotangents: Sequence[Any]) 
         if ct is not None and type(atom) is Var:
             cts[atom] = add_tangents(cts.get(atom), ct)
 
+    def operand(atom: Any) -> Any:
+        return Undefined(atom.aval) if type(atom) is Var else atom.value
+
     for out, ct in zip(graph.outputs, cotangents, strict=True):
         give(out, ct)
-    for eqn in reversed(graph.eqns):
-        out_cts = [cts.pop(o, None) for o in eqn.outputs]
-        if all(c is None for c in out_cts):
-            continue
-        args: list[Any] = []
-        for i in eqn.inputs:
-            if type(i) is not Var:
-                args.append(i.value)
-            else:
-                args.append(known[i] if i in known else Undefined(i.aval))
-        found = rule(eqn.op, "transpose", eqn.source)(
-            tuple(out_cts) if eqn.op.multiple else out_cts[0], *args, **eqn.params
-        )
-        if len(args) == 1 and type(found) not in (tuple, list):
-            found = (found,)
-        for i, a, c in zip(eqn.inputs, args, found, strict=True):
-            if type(a) is Undefined:
-                give(i, c)
+    with replay() as source:
+        for eqn in reversed(graph.eqns):
+            out_cts = [cts.pop(o, None) for o in eqn.outputs]
+            if all(c is None for c in out_cts):
+                continue
+            source.replayed = eqn.source
+            args = [known[i] if i in known else operand(i) for i in eqn.inputs]
+            found = _transposed(eqn, out_cts, args)
+            for i, a, c in zip(eqn.inputs, args, found, strict=True):
+                if type(a) is Undefined:
+                    give(i, c)
     return [cts.get(v) for v in graph.inputs[len(residuals) :]]
+
+
+def _transposed(eqn: Eqn, cts: Sequence[Any], args: Sequence[Any]) -> Sequence[Any]:
+    """Cotangents of the operands of one equation."""
+    transpose = rule(eqn.op, "transpose", eqn.source)
+    try:
+        found = transpose(tuple(cts) if eqn.op.multiple else cts[0], *args, **eqn.params)
+    except NotLinear:
+        raise Unsupported(
+            f"{eqn.op.name} (written at {where(eqn.source)}) is not linear in its operands here, so "
+            "it has no transpose.\nWrite instead: for the derivative of a function that is not "
+            "linear, bv.vjp(f, x)."
+        ) from None
+    return found if len(args) > 1 or type(found) in (tuple, list) else (found,)
 
 
 def transpose_graph(
     graph: Graph, known: tuple[bool, ...], nonzero: tuple[bool, ...], linearize_first
 ) -> tuple[Graph, tuple[bool, ...]]:
-    """The graph (known inputs, nonzero cotangents of results) -> nonzero cotangents of unknown inputs.
+    """The graph (known inputs, nonzero cotangents of results) -> nonzero cotangents of unknown
+    inputs.
 
-    Also returns which unknown inputs have one. `linearize_first(known_values) -> (graph, residuals)` gives
-    the linear part of `graph` at known values: some equations may be computed from known inputs alone.
+    Also returns which unknown inputs have one. `linearize_first(known_values) -> (graph,
+    residuals)` gives the linear part of `graph` at known values: some equations may be computed
+    from known inputs alone.
     """
 
     def make():

@@ -109,7 +109,9 @@ def with_batch_axis(value: Any, size: int) -> Any:
 def vmap(
     fn: Callable[..., Sequence[Any]], axis: Axis, args: Sequence[Any], batched: Sequence[bool]
 ):
-    """Results of `fn` mapped over axis 0 of the batched arguments, and which of them are batched."""
+    """Results of `fn` mapped over axis 0 of the batched arguments, and which of them are
+    batched.
+    """
     interp = Batch(state.current, axis)
     with interp:
         outs = fn(*[BatchTracer(interp, a) if b else a for a, b in zip(args, batched, strict=True)])

@@ -1,4 +1,6 @@
-"""Samples of the ops that hold graphs. Their bodies are traced in float64, for finite differences."""
+"""Samples of the ops that hold graphs. Their bodies are traced in float64, for finite
+differences.
+"""
 
 from __future__ import annotations
 
@@ -43,24 +45,38 @@ F = graph(lambda x, y: (ops.mul(ops.sin(x), y), ops.exp(y), ops.sin(x)), ROW, RO
 UNUSED = graph(lambda x, y: (ops.tanh(x), x, full(2.0)), ROW, ROW)
 CALLS = [
     Sample(op, (row(0), row(1)), {"graph": g, **extra}, grad=(0, 1), name=name)
-    for op, extra in ((call, {"name": "f"}), (remat, {"policy": None, "prevent_cse": True}), (remat_backward, {}))
+    for op, extra in (
+        (call, {"name": "f"}),
+        (remat, {"policy": None, "prevent_cse": True}),
+        (remat_backward, {}),
+    )
     for name, g in (("f", F), ("unused", UNUSED))
 ]
 KEEP_SIN = Sample(
-    remat, (row(0), row(1)), {"graph": F, "policy": lambda op, *a, **p: op.name == "sin", "prevent_cse": False}, grad=(0, 1), name="policy"
+    remat,
+    (row(0), row(1)),
+    {"graph": F, "policy": lambda op, *a, **p: op.name == "sin", "prevent_cse": False},
+    grad=(0, 1),
+    name="policy",
 )
 
 # -- scan: (constant, carry, rows) -> (carry, rows)
 
-STEP = graph(lambda w, c, x: (ops.mul(ops.sin(c), ops.add(w, x)), ops.mul(c, x)), SCALAR, SCALAR, SCALAR)
+STEP = graph(
+    lambda w, c, x: (ops.mul(ops.sin(c), ops.add(w, x)), ops.mul(c, x)), SCALAR, SCALAR, SCALAR
+)
 COUNT = graph(
-    lambda i, c: (ops.add(i, scalar(1, "int32")), ops.mul(c, ops.convert(i, dtype=float64)), c), INT, SCALAR
+    lambda i, c: (ops.add(i, scalar(1, "int32")), ops.mul(c, ops.convert(i, dtype=float64)), c),
+    INT,
+    SCALAR,
 )
 LATE = graph(lambda c, d, x: (d, ops.add(ops.sin(d), x)), SCALAR, SCALAR, SCALAR)
 
 
 def scan_sample(body, args, n_consts, n_carry, length=4, grad=(), reverse=False, unroll=1, name=""):
-    params = dict(body=body, length=length, reverse=reverse, unroll=unroll, n_consts=n_consts, n_carry=n_carry)
+    params = dict(
+        body=body, length=length, reverse=reverse, unroll=unroll, n_consts=n_consts, n_carry=n_carry
+    )
     return Sample(scan, args, params, grad=grad, name=name)
 
 
@@ -80,7 +96,9 @@ SCANS = [
 # -- while_loop
 
 BELOW = graph(lambda limit, i, c: (ops.lt(i, limit),), INT, INT, SCALAR)
-GROW = graph(lambda w, i, c: (ops.add(i, scalar(1, "int32")), ops.mul(ops.sin(c), w)), SCALAR, INT, SCALAR)
+GROW = graph(
+    lambda w, i, c: (ops.add(i, scalar(1, "int32")), ops.mul(ops.sin(c), w)), SCALAR, INT, SCALAR
+)
 SMALL = graph(lambda c: (ops.lt(c, scalar(10.0)),), SCALAR)
 DOUBLE = graph(lambda c: (ops.add(c, c),), SCALAR)
 WHILES = [
@@ -92,8 +110,12 @@ WHILES = [
         name="counted",
         reverse=False,
     ),
-    Sample(while_loop, (scalar(0.3),), dict(cond=SMALL, body=DOUBLE, n_cond=0, n_body=0), name="until"),
-    Sample(while_loop, (scalar(30.0),), dict(cond=SMALL, body=DOUBLE, n_cond=0, n_body=0), name="never"),
+    Sample(
+        while_loop, (scalar(0.3),), dict(cond=SMALL, body=DOUBLE, n_cond=0, n_body=0), name="until"
+    ),
+    Sample(
+        while_loop, (scalar(30.0),), dict(cond=SMALL, body=DOUBLE, n_cond=0, n_body=0), name="never"
+    ),
 ]
 
 # -- cond
@@ -104,7 +126,13 @@ BRANCHES = (
     graph(lambda x, y: (ops.exp(y), ops.mul(ops.cos(x), ops.cos(x))), ROW, ROW),
 )
 CONDS = [
-    Sample(cond, (scalar(i, "int32"), row(4), row(5)), dict(branches=BRANCHES), grad=(1, 2), name=f"index{i}")
+    Sample(
+        cond,
+        (scalar(i, "int32"), row(4), row(5)),
+        dict(branches=BRANCHES),
+        grad=(1, 2),
+        name=f"index{i}",
+    )
     for i in (0, 1, 2, -1, 7)
 ]
 
