@@ -435,7 +435,6 @@ UNDER = {
     "scan of vmap": lambda f: lambda xs: lax.scan(lambda c, x: (c, bv.vmap(f)(x)), 0.0,
     xs[None])[1][0],
     "loop": lambda f: lambda xs: lax.fori_loop(0, 1, lambda i, x: f(x), xs),
-    "disable_jit": lambda f: bv.disable_jit()(f) if False else f,
 }
 
 
@@ -471,14 +470,10 @@ def test_custom_jvp_of_pytrees_with_static_and_default_arguments():
     g = bv.grad(lambda p: f("mul", p)["out"])({"a": 2.0, "b": None})
     close(g, {"a": 100.0, "b": None})
     assert calls == [("mul", 5, 2), ("mul", 3, 2)]
-    with pytest.raises(ValueError, match="nondiff_argnums"):
-        bv.custom_jvp(lambda x: x, nondiff_argnums=(3,)).defjvps(None) or f2(1.0)
-
-
-def f2(x):
     g = bv.custom_jvp(lambda x: x, nondiff_argnums=(3,))
     g.defjvps(None)
-    return g(x)
+    with pytest.raises(ValueError, match=r"nondiff_argnums=\[3\] are out of range for 1"):
+        g(1.0)
 
 
 def test_defjvps():
@@ -858,12 +853,12 @@ POLICIES = bv.checkpoint_policies
 @pytest.mark.parametrize(
     "policy, products, sines",
     [
-        # Recomputed in the backward pass: products of the forward direction, and sines.
+        # What the backward pass computes again. Only products need sines, and cosines need products.
         (None, 3, 2),
         (POLICIES.nothing_saveable, 3, 2),
         (POLICIES.everything_saveable, 0, 0),
-        (POLICIES.dots_saveable, 0, 2),
-        (POLICIES.dots_with_no_batch_dims_saveable, 0, 2),
+        (POLICIES.dots_saveable, 0, 0),
+        (POLICIES.dots_with_no_batch_dims_saveable, 0, 0),
         (POLICIES.save_only_these_names("h"), 3, 0),
         (POLICIES.save_only_these_names("other"), 3, 2),
         (POLICIES.save_any_names_but_these("other"), 3, 0),
@@ -974,8 +969,6 @@ def test_complex_gradients_as_in_jax():
     ):
         np.testing.assert_allclose(bv.grad(f(bnp))(bnp.asarray(z)), jax.grad(f(jnp))(z), rtol=1e-5,
         atol=1e-5)
-        push = lambda f: lambda z, t: (f, z, t)
-        del push
         _, t = bv.jvp(f(bnp), (bnp.asarray(z),), (bnp.asarray(z * 1j),))
         np.testing.assert_allclose(t, jax.jvp(f(jnp), (z,), (z * 1j,))[1], rtol=1e-5, atol=1e-5)
 

@@ -106,7 +106,7 @@ def _write_into(
 
     data = directory / f"arrays-{secrets.token_hex(4)}.safetensors"
     stored = {name: _to_stored(x) for name, x in arrays.items()}
-    save_file(stored, data, metadata={"format": _FORMAT})
+    save_file(stored, data)
     _sync(data)
     entries = {
         name: {
@@ -123,9 +123,9 @@ def _write_into(
         "arrays": entries,
         **manifest,
     }
-    text = json.dumps(body, indent=1)
+    text = json.dumps(body, indent=1) + "\n"
     draft = directory / f".{MANIFEST}.tmp"
-    draft.write_text(json.dumps({"sha256": _digest(text.encode())}) + "\n" + text + "\n")
+    draft.write_text(json.dumps({"sha256": _digest(text.encode())}) + "\n" + text)
     _sync(draft)
     os.replace(draft, directory / MANIFEST)
     _sync(directory)
@@ -147,8 +147,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raw = (path / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"there is no checkpoint at {path} (no {MANIFEST})") from None
-    first, _, rest = raw.partition(b"\n")
-    text = rest.removesuffix(b"\n")
+    first, _, text = raw.partition(b"\n")
     try:
         expected = json.loads(first)["sha256"]
     except (ValueError, KeyError, TypeError):

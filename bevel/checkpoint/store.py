@@ -51,6 +51,7 @@ def _encode(
         return {"kind": "key", "array": name, "impl": leaf._tag.impl}
     if isinstance(leaf, Handle | np.ndarray | np.generic) or hasattr(leaf, "__array__"):
         array = np.asarray(leaf)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         dtypes.as_dtype(array.dtype)
         arrays[name] = array
         return {"kind": "array", "array": name}
@@ -149,7 +150,7 @@ def save(path: str | os.PathLike, tree_: Any, /) -> None:
 
 
 def restore(path: str | os.PathLike, like: Any = None, *, partial: bool = False) -> Any:
-    """Read a checkpoint, checking every byte.
+    """Read a checkpoint, checking all that is read.
 
     Args:
         path: the directory.
@@ -164,6 +165,13 @@ def restore(path: str | os.PathLike, like: Any = None, *, partial: bool = False)
         KeyError: something in `like` is not in the checkpoint; the message names its path.
         ValueError: a shape, a dtype or a kind differs, or the checkpoint has more; the message
             names the path.
+
+    >>> import tempfile
+    >>> from bevel import checkpoint
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     checkpoint.save(directory + "/a", {"w": bnp.ones(2)})
+    ...     checkpoint.restore(directory + "/a", {"w": bnp.zeros(2)})
+    {'w': Array([1., 1.], dtype=float32)}
     """
     path = Path(path)
     manifest = read_manifest(path)

@@ -294,7 +294,7 @@ class _Residuals:
         self.stacked = [a for a in dict.fromkeys(atoms) if a in varying and a not in rows]
         self.fixed = [a not in varying for a in atoms]
         self.atoms = atoms
-        self.sources = [*consts, *self.once, *rows, *self.stacked]
+        self.sources = [*rows, *self.stacked, *self.once, *consts]  # one in two places: the last
         outputs = graph.outputs[:n_out] + self.stacked
         self.body = Graph(graph.inputs, live_equations(graph.eqns, outputs), outputs)
         self.first = Graph(consts, live_equations(graph.eqns, self.once), self.once)
@@ -302,7 +302,7 @@ class _Residuals:
 
     def values(self, consts: Sequence[Any], xs: Sequence[Any], ys: Sequence[Any]) -> list[Any]:
         """The residuals, from the operands and the stacked results of the known scan."""
-        found = [*consts, *evaluate(self.first, consts), *xs, *ys]
+        found = [*xs, *ys, *evaluate(self.first, consts), *consts]
         at = dict(zip(self.sources, found, strict=True))
         return [at[a] for a in self.atoms]
 

@@ -213,7 +213,8 @@ class Eager(Interpreter):
                 raise
             out = run_quietly(op.reference, *vals, **params)
         if op.multiple:
-            return tuple([o if type(o) is np.ndarray else np.asarray(o) for o in out])
+            # An op that holds a graph may have run an op of it as a program.
+            return tuple([o if type(o) in _VALUES else np.asarray(o) for o in out])
         return out if type(out) is np.ndarray else np.asarray(out)
 
     def resolve(self, value: Tracer) -> Any:
@@ -243,6 +244,9 @@ class Rebind(Interpreter):
     def resolve(self, value: Tracer) -> Any:
         found = self.new.get(id(value))
         return self.outer.resolve(value) if found is None else found
+
+
+_VALUES = (np.ndarray, Buffer)
 
 
 def to_numpy(value: Any) -> np.ndarray:

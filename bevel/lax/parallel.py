@@ -75,6 +75,16 @@ def _one_group(what: str, groups: Any) -> None:
         )
 
 
+def _axis(what: str, axis: int, ndim: int) -> int:
+    """An axis of an operand as a non-negative number."""
+    if not -ndim <= axis < ndim:
+        raise ValueError(
+            f"{what}: axis {axis} is out of range for an operand with {ndim} axes in each row "
+            "(the mapped axis is none of them)"
+        )
+    return axis % ndim
+
+
 def _map_leaves(op: Op, x: Any, axis_name: AxisName, what: str, groups: Any) -> Any:
     _one_group(what, groups)
     axis_size(axis_name)
@@ -181,7 +191,7 @@ def all_gather(
     def one(leaf: Any) -> Any:
         h = as_handle(leaf, "all_gather: an operand")
         n = len(logical_shape(h)) + (not tiled)
-        at = axis % n
+        at = _axis("all_gather", axis, n)
         v = move_axis(gather_op(h._v, axis_name=name, axis_size=size), 0, at)
         if tiled:
             v = reshape(v, shape=(*v.shape[:at], size * v.shape[at + 1], *v.shape[at + 2 :]))
@@ -228,7 +238,8 @@ def psum_scatter(
 
     def one(leaf: Any) -> Any:
         h = as_handle(leaf, "psum_scatter: an operand")
-        v = _cut(h._v, scatter_dimension % len(h._v.shape), size, "psum_scatter", tiled)
+        at = _axis("psum_scatter", scatter_dimension, len(h._v.shape))
+        v = _cut(h._v, at, size, "psum_scatter", tiled)
         return wrap(scatter_op(v, axis_name=name, axis_size=size), h._tag)
 
     return tree.map(one, x)
@@ -257,11 +268,9 @@ def all_to_all(
     def one(leaf: Any) -> Any:
         h = as_handle(leaf, "all_to_all: an operand")
         ndim = len(h._v.shape)
-        v = exchange_op(
-            _cut(h._v, split_axis % ndim, size, "all_to_all", tiled), axis_name=name, axis_size=size
-        )
-        at = concat_axis % ndim
-        v = move_axis(v, 0, at)
+        start, at = (_axis("all_to_all", a, ndim) for a in (split_axis, concat_axis))
+        parts = _cut(h._v, start, size, "all_to_all", tiled)
+        v = move_axis(exchange_op(parts, axis_name=name, axis_size=size), 0, at)
         if tiled:
             v = reshape(v, shape=(*v.shape[:at], v.shape[at] * v.shape[at + 1], *v.shape[at + 2 :]))
         return wrap(v, fresh_tag(h._tag))
@@ -282,6 +291,13 @@ def ppermute(x: Any, axis_name: AxisName, perm: Sequence[tuple[int, int]]) -> An
     """
     name = _one_name("ppermute", axis_name)
     size = axis_size(name)
+    for pair in perm:
+        ends = tuple(pair) if isinstance(pair, tuple | list) else ()
+        if len(ends) != 2 or not all(-size <= i < size for i in ends):
+            raise ValueError(
+                f"ppermute: {pair} in perm={list(perm)} is no pair (source, destination) of the "
+                f"{size} rows"
+            )
     pairs = tuple((int(s) % size, int(d) % size) for s, d in perm)
     for side, which in (("source", 0), ("destination", 1)):
         ends = [p[which] for p in pairs]

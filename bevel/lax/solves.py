@@ -37,7 +37,8 @@ def custom_linear_solve(
             `transpose_solve`.
 
     >>> import bevel as bv
-    >>> f = lambda a, b: custom_linear_solve(lambda x: a * x, b, lambda mv, b: b / a, symmetric=True)
+    >>> def f(a, b):
+    ...     return custom_linear_solve(lambda x: a * x, b, lambda mv, b: b / a, symmetric=True)
     >>> float(f(2.0, 6.0)), float(bv.grad(f)(2.0, 6.0))
     (3.0, -1.5)
     """

@@ -26,7 +26,12 @@ def _inexact(x: Any) -> Any:
 
 
 def identity(x: Any) -> Any:
-    """The argument itself, as an array."""
+    """The argument itself, as an array.
+
+    >>> from bevel import nn
+    >>> nn.identity([1.0, 2.0])
+    Array([1., 2.], dtype=float32)
+    """
     return enter(x)
 
 
@@ -110,7 +115,12 @@ hard_swish = hard_silu
 
 
 def tanh(x: Any) -> Any:
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    >>> from bevel import nn
+    >>> nn.tanh([0.0, 100.0])
+    Array([0., 1.], dtype=float32)
+    """
     return bnp.tanh(enter(x))
 
 
@@ -192,6 +202,10 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
 def selu(x: Any) -> Any:
     """`elu` with the scale and alpha that keep mean 0 and variance 1 (Klambauer et al.,
     arXiv:1706.02515).
+
+    >>> from bevel import nn
+    >>> nn.selu([-1000.0, 1.0]).round(3)
+    Array([-1.758,  1.051], dtype=float32)
     """
     return _SELU_SCALE * elu(x, _SELU_ALPHA)
 
@@ -244,13 +258,23 @@ def glu(x: Any, axis: int = -1) -> Any:
 
 
 def sparse_plus(x: Any) -> Any:
-    """0 for x <= -1, x for x >= 1, (x + 1)**2 / 4 between."""
+    """0 for x <= -1, x for x >= 1, (x + 1)**2 / 4 between.
+
+    >>> from bevel import nn
+    >>> nn.sparse_plus([-2.0, 0.0, 2.0])
+    Array([0.  , 0.25, 2.  ], dtype=float32)
+    """
     x = _inexact(x)
     return bnp.where(x <= -1, 0.0, bnp.where(x >= 1, x, (x + 1) ** 2 / 4))
 
 
 def sparse_sigmoid(x: Any) -> Any:
-    """The derivative of `sparse_plus`: a line from 0 at -1 to 1 at 1."""
+    """The derivative of `sparse_plus`: a line from 0 at -1 to 1 at 1.
+
+    >>> from bevel import nn
+    >>> nn.sparse_sigmoid([-2.0, 0.0, 2.0])
+    Array([0. , 0.5, 1. ], dtype=float32)
+    """
     return 0.5 * bnp.clip(_inexact(x) + 1, 0.0, 2.0)
 
 

@@ -34,7 +34,12 @@ class OfType:
 
 @dataclasses.dataclass(frozen=True)
 class WithTag:
-    """Variables whose metadata has `tag=` this."""
+    """Variables whose metadata has `tag=` this.
+
+    >>> from bevel import nn
+    >>> nn.WithTag("x")(("w",), nn.Param(1.0, tag="x"))
+    True
+    """
 
     tag: str
 
@@ -105,7 +110,12 @@ class _Combined:
 
 
 class Any(_Combined):
-    """Variables that one of the filters takes."""
+    """Variables that one of the filters takes.
+
+    >>> from bevel import nn
+    >>> nn.Any(nn.Param, nn.BatchStat)(("w",), nn.Param(1.0))
+    True
+    """
 
     def __call__(self, path: tuple[Object, ...], x: Object) -> bool:
         """Whether it takes the variable at the path."""
@@ -126,7 +136,12 @@ class All(_Combined):
 
 
 class Not(_Combined):
-    """Variables that the filter does not take."""
+    """Variables that the filter does not take.
+
+    >>> from bevel import nn
+    >>> nn.Not(nn.Param)(("w",), nn.Param(1.0))
+    False
+    """
 
     def __init__(self, collection_filter: Object, /):
         super().__init__(collection_filter)

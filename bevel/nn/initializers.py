@@ -31,17 +31,32 @@ def zeros(key: Any, shape: Sequence[int], dtype: Any = dtypes.float32) -> Any:
 
 
 def ones(key: Any, shape: Sequence[int], dtype: Any = dtypes.float32) -> Any:
-    """All ones; itself an initializer."""
+    """All ones; itself an initializer.
+
+    >>> from bevel.nn import initializers
+    >>> initializers.ones(None, (2,))
+    Array([1., 1.], dtype=float32)
+    """
     return bnp.ones(shape, dtype)
 
 
 def zeros_init() -> Initializer:
-    """The initializer `zeros`."""
+    """The initializer `zeros`.
+
+    >>> from bevel.nn import initializers
+    >>> initializers.zeros_init()(None, (2,))
+    Array([0., 0.], dtype=float32)
+    """
     return zeros
 
 
 def ones_init() -> Initializer:
-    """The initializer `ones`."""
+    """The initializer `ones`.
+
+    >>> from bevel.nn import initializers
+    >>> initializers.ones_init()(None, (2,))
+    Array([1., 1.], dtype=float32)
+    """
     return ones
 
 
@@ -60,7 +75,13 @@ def constant(value: Any, dtype: Any = dtypes.float32) -> Initializer:
 
 
 def uniform(scale: Any = 1e-2, dtype: Any = dtypes.float32) -> Initializer:
-    """An initializer uniform in [0, scale)."""
+    """An initializer uniform in [0, scale).
+
+    >>> from bevel import random
+    >>> from bevel.nn import initializers
+    >>> initializers.uniform(0.5)(random.key(0), (2, 3)).shape
+    (2, 3)
+    """
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
         return random.uniform(key, shape, dtype) * bnp.asarray(scale, dtype)
@@ -88,6 +109,11 @@ def truncated_normal(
 ) -> Initializer:
     """An initializer normal with mean 0, cut at `lower` and `upper` standard deviations (stddev:
     before the cut).
+
+    >>> from bevel import random
+    >>> from bevel.nn import initializers
+    >>> bool((abs(initializers.truncated_normal(1.0)(random.key(0), (99,))) <= 2).all())
+    True
     """
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:
@@ -291,6 +317,11 @@ def delta_orthogonal(
 
     Raises:
         ValueError: not 3 to 5 axes, or more inputs than outputs.
+
+    >>> from bevel import random
+    >>> from bevel.nn import initializers
+    >>> initializers.delta_orthogonal()(random.key(0), (3, 2, 4)).shape
+    (3, 2, 4)
     """
 
     def init(key: Any, shape: Sequence[int], dtype: Any = dtype) -> Any:

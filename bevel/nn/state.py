@@ -321,6 +321,11 @@ def merge(graphdef: GraphDef, *states: Any) -> Any:
 
     Raises:
         ValueError: an array is missing, or has no place; the message names its path.
+
+    >>> from bevel import nn
+    >>> graphdef, state = nn.split(nn.Linear(2, 1, rngs=nn.Rngs(0)))
+    >>> nn.merge(graphdef, state)(bnp.zeros(2))
+    Array([0.], dtype=float32)
     """
     contents: dict[Path, Any] = {}
     for s in states:

@@ -106,6 +106,10 @@ class Variable(Ref):
 class Param(Variable):
     """A parameter: what `bv.grad` of a function of a module differentiates in, and optimizers
     change.
+
+    >>> from bevel import nn
+    >>> nn.Param(bnp.ones(2)) * 3
+    Array([3., 3.], dtype=float32)
     """
 
     __slots__ = ()

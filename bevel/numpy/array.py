@@ -34,7 +34,7 @@ from bevel.numpy import (
     sorting,
 )
 from bevel.numpy.convert import astype
-from bevel.numpy.families import FAST_FLOAT, operator, quick_unary
+from bevel.numpy.families import FAST_FLOAT, operator
 from bevel.xla import bindings, client
 
 
@@ -43,16 +43,11 @@ def _rebuild(contents: np.ndarray, kind: Any) -> Array:
     return Array(contents, KeyTag(kind) if isinstance(kind, str) else kind)
 
 
-_square = quick_unary(lambda x: elementwise.power(x, 2), ops.square, FAST_FLOAT)
+_power = operator(elementwise.power)
 
 
-def _power(self: Array, other: Any) -> Any:
-    if type(other) is int and other == 2:
-        return _square(self)
-    return _power_of(self, other)
-
-
-_power_of = operator(elementwise.power)
+def _squared_or_power(self: Array, other: Any) -> Any:
+    return elementwise.square(self) if type(other) is int and other == 2 else _power(self, other)
 
 
 class Array(Handle):
@@ -393,7 +388,7 @@ class Array(Handle):
     __rmod__ = operator(elementwise.remainder, reflected=True)
     __divmod__ = operator(elementwise.divmod)
     __rdivmod__ = operator(elementwise.divmod, reflected=True)
-    __pow__ = _power
+    __pow__ = _squared_or_power
     __rpow__ = operator(elementwise.power, reflected=True)
     __matmul__ = operator(products.matmul, ops.dot_general, FAST_FLOAT, np.matmul)
     __rmatmul__ = operator(products.matmul, reflected=True)

@@ -17,7 +17,7 @@ from bevel.core import dtypes
 from bevel.core.dtypes import INT, UNSIGNED, bool_, float32
 from bevel.core.handle import WEAK, Handle, wrap
 from bevel.numpy.convert import enter, numbers
-from bevel.numpy.families import FAST_FLOAT, FAST_NUMBER, binary, named, unary
+from bevel.numpy.families import FAST_FLOAT, FAST_NUMBER, binary, named, quick_unary, unary
 
 
 def const(x: Any, value: Any) -> Any:
@@ -242,14 +242,17 @@ sign = unary(
 )
 
 
-def square(x: Any, /) -> Any:
-    """The number times itself.
-
-    >>> bnp.square(bnp.array([1, -2]))
-    Array([1, 4], dtype=int32)
-    """
+def _square(x):
     (v,), tag = numbers("square", (x,))
     return wrap(ops.square(as_number(v)), tag)
+
+
+square = named(
+    quick_unary(_square, ops.square, FAST_NUMBER),
+    "square",
+    "The number times itself.\n\n`x`: an array of numbers of any shape. Bools count as int32.\n\n"
+    ">>> bnp.square(bnp.array([1, -2]))\nArray([1, 4], dtype=int32)\n",
+)
 
 
 def reciprocal(x: Any, /) -> Any:

@@ -96,9 +96,28 @@ def quick_method(
     call, limit = _reference(op, reference), op.compile_above
     scalars_of = {d.num: _SCALARS[dtypes.kind(d)] for d in fast}
 
+    numbered = frozenset(scalars_of) if limit is None and not swap else frozenset()
+
     def method(x1, x2, /):
         if state.current is EAGER:
             a, tag = x1._held, x1._tag
+            if tag is None and type(x2) is type(x1) and x2._tag is None:
+                # Two plain arrays of one dtype: what follows, with the fewest questions.
+                b = x2._held
+                if (
+                    type(a) is _ndarray
+                    and type(b) is _ndarray
+                    and (dtype := a.dtype) is b.dtype
+                    and dtype.num in numbered
+                ):
+                    try:
+                        out = quiet.run(call, a, b)
+                    except _REFUSED:
+                        return slow(x1, x2)
+                    result = _new(type(x1))
+                    result._held = out if type(out) is _ndarray else _asarray(out)
+                    result._tag = None
+                    return result
             if type(a) is not _ndarray:
                 a = known(x1._v)
             scalars = scalars_of.get(a.dtype.num) if type(a) is _ndarray else None

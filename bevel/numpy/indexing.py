@@ -8,7 +8,6 @@ reading and dropped when writing, unless `mode=` says otherwise.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -340,8 +339,6 @@ def _updated(
         block = _COMBINE[method](block, ops.reshape(values, shape=plan.sliced))
     elif _empty_axis(plan):
         pass
-    elif plan.batch == ():
-        block = _updated_window(plan, block, values, method, mode, wrap_negative)
     else:
         dims = ScatterDims(plan.window()[1], tuple(plan.axes), tuple(plan.axes))
         block = _SCATTER[method](
@@ -349,29 +346,6 @@ def _updated(
         )
     out = plan.paste(value, block)
     return out if out.shape == shape else ops.reshape(out, shape=shape)
-
-
-def _updated_window(
-    plan: Plan, block: Any, values: Any, method: str, mode: str | None, wrap_negative: bool
-) -> Any:
-    """One window at a traced place: read, combine, write back; out of bounds, what was read."""
-    sizes, starts = plan.window()[0], _all_starts(plan, wrap_negative)
-    values = ops.reshape(values, shape=sizes)
-    if method != "set" or mode in (None, "fill"):
-        old = ops.dynamic_slice(block, *starts, sizes=sizes)
-        values = _COMBINE[method](old, values)
-        if mode in (None, "fill"):
-            inside = [
-                test
-                for a in plan.axes
-                for test in (
-                    ops.ge(starts[a], ops.full_like(starts[a], 0)),
-                    ops.lt(starts[a], ops.full_like(starts[a], plan.sliced[a])),
-                )
-            ]
-            inside = functools.reduce(ops.and_, inside)
-            values = ops.select(ops.broadcast_in_dim(inside, shape=sizes, dims=()), values, old)
-    return ops.dynamic_update_slice(block, values, *starts)
 
 
 class At:

@@ -15,6 +15,7 @@ import numpy as np
 from bevel.core.aval import Aval
 from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.op import Op, Unsupported, is_undefined
+from bevel.core.source import replay
 from bevel.ops.base import batch_broadcast
 
 VECTORIZED = ("sequential", "expand_dims", "broadcast_all")
@@ -29,7 +30,8 @@ def _checked(
     fn: Callable, out_avals: tuple[Aval, ...], args: tuple[np.ndarray, ...]
 ) -> tuple[np.ndarray, ...]:
     """Call `fn` and compare what it returned with what was announced."""
-    outs = fn(*args)
+    with replay():
+        outs = fn(*args)
     outs = tuple(outs) if isinstance(outs, (tuple, list)) else (outs,)
     if len(outs) != len(out_avals):
         raise TypeError(

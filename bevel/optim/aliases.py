@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from bevel.optim import moments as m
 from bevel.optim import transforms as t
 from bevel.optim.base import (
     GradientTransformationExtraArgs,
@@ -58,7 +59,7 @@ def adam(
     Array([-0.1], dtype=float32)
     """
     return chain(
-        t.scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        m.scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
         t.scale_by_learning_rate(learning_rate),
     )
 
@@ -86,7 +87,7 @@ def adamw(
     Array([-0.2], dtype=float32)
     """
     return chain(
-        t.scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        m.scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
         t.add_decayed_weights(weight_decay, mask),
         t.scale_by_learning_rate(learning_rate),
     )
@@ -99,8 +100,14 @@ nadamw = functools.partial(adamw, nesterov=True)
 def adamax(
     learning_rate: ScalarOrSchedule, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8
 ) -> Optimizer:
-    """Adam with a decaying maximum in place of the second moment (arXiv:1412.6980)."""
-    return chain(t.scale_by_adamax(b1, b2, eps), t.scale_by_learning_rate(learning_rate))
+    """Adam with a decaying maximum in place of the second moment (arXiv:1412.6980).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.adamax(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.1], dtype=float32)
+    """
+    return chain(m.scale_by_adamax(b1, b2, eps), t.scale_by_learning_rate(learning_rate))
 
 
 def adamaxw(
@@ -111,9 +118,15 @@ def adamaxw(
     weight_decay: ScalarOrSchedule = 1e-4,
     mask: Any = None,
 ) -> Optimizer:
-    """`adamax` with decoupled weight decay."""
+    """`adamax` with decoupled weight decay.
+
+    >>> from bevel import optim
+    >>> tx, x = optim.adamaxw(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.1], dtype=float32)
+    """
     return chain(
-        t.scale_by_adamax(b1, b2, eps),
+        m.scale_by_adamax(b1, b2, eps),
         t.add_decayed_weights(weight_decay, mask),
         t.scale_by_learning_rate(learning_rate),
     )
@@ -129,9 +142,15 @@ def amsgrad(
     bias_correction_mu: bool = True,
     bias_correction_nu: bool = True,
 ) -> Optimizer:
-    """Adam with the largest second moment so far (Reddi et al., 2018)."""
+    """Adam with the largest second moment so far (Reddi et al., 2018).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.amsgrad(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.1], dtype=float32)
+    """
     return chain(
-        t.scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu),
+        m.scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, bias_correction_mu, bias_correction_nu),
         t.scale_by_learning_rate(learning_rate),
     )
 
@@ -145,9 +164,15 @@ def adabelief(
     *,
     nesterov: bool = False,
 ) -> Optimizer:
-    """Adam with the variance of the prediction error (Zhuang et al., arXiv:2010.07468)."""
+    """Adam with the variance of the prediction error (Zhuang et al., arXiv:2010.07468).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.adabelief(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.111,  0.111], dtype=float32)
+    """
     return chain(
-        t.scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov),
+        m.scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov),
         t.scale_by_learning_rate(learning_rate),
     )
 
@@ -162,9 +187,15 @@ def radam(
     *,
     nesterov: bool = False,
 ) -> Optimizer:
-    """Adam with its variance rectified (Liu et al., arXiv:1908.03265)."""
+    """Adam with its variance rectified (Liu et al., arXiv:1908.03265).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.radam(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.2], dtype=float32)
+    """
     return chain(
-        t.scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov),
+        m.scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov),
         t.scale_by_learning_rate(learning_rate),
     )
 
@@ -172,8 +203,14 @@ def radam(
 def yogi(
     learning_rate: ScalarOrSchedule, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-3
 ) -> Optimizer:
-    """Adam with an additive second moment (Zaheer et al., 2018)."""
-    return chain(t.scale_by_yogi(b1, b2, eps), t.scale_by_learning_rate(learning_rate))
+    """Adam with an additive second moment (Zaheer et al., 2018).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.yogi(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.1], dtype=float32)
+    """
+    return chain(m.scale_by_yogi(b1, b2, eps), t.scale_by_learning_rate(learning_rate))
 
 
 def adan(
@@ -186,9 +223,15 @@ def adan(
     weight_decay: ScalarOrSchedule = 0.0,
     mask: Any = None,
 ) -> Optimizer:
-    """Adam with Nesterov's momentum by gradient differences (Xie et al., arXiv:2208.06677)."""
+    """Adam with Nesterov's momentum by gradient differences (Xie et al., arXiv:2208.06677).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.adan(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.1], dtype=float32)
+    """
     return chain(
-        t.scale_by_adan(b1, b2, b3, eps, eps_root),
+        m.scale_by_adan(b1, b2, b3, eps, eps_root),
         t.add_decayed_weights(weight_decay, mask),
         t.scale_by_learning_rate(learning_rate),
     )
@@ -203,9 +246,15 @@ def lamb(
     weight_decay: ScalarOrSchedule = 0.0,
     mask: Any = None,
 ) -> Optimizer:
-    """Adam scaled to the norm of each parameter, for large batches (arXiv:1904.00962)."""
+    """Adam scaled to the norm of each parameter, for large batches (arXiv:1904.00962).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.lamb(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.158,  0.158], dtype=float32)
+    """
     return chain(
-        t.scale_by_adam(b1, b2, eps, eps_root),
+        m.scale_by_adam(b1, b2, eps, eps_root),
         t.add_decayed_weights(weight_decay, mask),
         t.scale_by_trust_ratio(),
         t.scale_by_learning_rate(learning_rate),
@@ -224,6 +273,11 @@ def lars(
 ) -> Optimizer:
     """Momentum scaled to the norm of each parameter, for large batches (You et al.,
     arXiv:1708.03888).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.lars(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.,  0.], dtype=float32)
     """
     return chain(
         t.add_decayed_weights(weight_decay, weight_decay_mask),
@@ -243,9 +297,15 @@ def lion(
     weight_decay: ScalarOrSchedule = 1e-3,
     mask: Any = None,
 ) -> Optimizer:
-    """The sign of a mix of gradient and moment (Chen et al., arXiv:2302.06675)."""
+    """The sign of a mix of gradient and moment (Chen et al., arXiv:2302.06675).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.lion(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.1], dtype=float32)
+    """
     return chain(
-        t.scale_by_lion(b1, b2, mu_dtype),
+        m.scale_by_lion(b1, b2, mu_dtype),
         t.add_decayed_weights(weight_decay, mask),
         t.scale_by_learning_rate(learning_rate),
     )
@@ -254,9 +314,15 @@ def lion(
 def adagrad(
     learning_rate: ScalarOrSchedule, initial_accumulator_value: Any = 0.1, eps: Any = 1e-7
 ) -> Optimizer:
-    """Gradients over the root of the sum of their squares (Duchi et al., 2011)."""
+    """Gradients over the root of the sum of their squares (Duchi et al., 2011).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.adagrad(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.095,  0.099], dtype=float32)
+    """
     return chain(
-        t.scale_by_rss(initial_accumulator_value, eps), t.scale_by_learning_rate(learning_rate)
+        m.scale_by_rss(initial_accumulator_value, eps), t.scale_by_learning_rate(learning_rate)
     )
 
 
@@ -267,10 +333,16 @@ def adadelta(
     weight_decay: ScalarOrSchedule = 0.0,
     weight_decay_mask: Any = None,
 ) -> Optimizer:
-    """Updates at the scale of past updates over that of gradients (Zeiler, arXiv:1212.5701)."""
+    """Updates at the scale of past updates over that of gradients (Zeiler, arXiv:1212.5701).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.adadelta(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.,  0.], dtype=float32)
+    """
     return chain(
         t.add_decayed_weights(weight_decay, weight_decay_mask),
-        t.scale_by_adadelta(rho, eps),
+        m.scale_by_adadelta(rho, eps),
         t.scale_by_learning_rate(learning_rate),
     )
 
@@ -298,8 +370,13 @@ def rmsprop(
         momentum: decay of the sum of updates; None is no momentum.
         nesterov: Nesterov's momentum.
         bias_correction: remove the pull of the start.
+
+    >>> from bevel import optim
+    >>> tx, x = optim.rmsprop(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.316,  0.316], dtype=float32)
     """
-    scaling = t.scale_by_stddev if centered else t.scale_by_rms
+    scaling = m.scale_by_stddev if centered else m.scale_by_rms
     return chain(
         scaling(decay, eps, initial_scale, eps_in_sqrt, bias_correction),
         t.scale_by_learning_rate(learning_rate),
@@ -316,22 +393,40 @@ def rprop(
 ) -> Optimizer:
     """A step size for each element, by whether its gradient keeps its sign (Riedmiller and Braun,
     1993).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.rprop(0.1), bnp.array([1.0, -2.0])
+    >>> _, state = tx.update(x, tx.init(x))
+    >>> tx.update(x, state)[0].round(3)
+    Array([-0.1,  0.1], dtype=float32)
     """
     return chain(
-        t.scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size),
+        m.scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size),
         t.scale(-1.0),
     )
 
 
 def sign_sgd(learning_rate: ScalarOrSchedule) -> Optimizer:
-    """The sign of the gradient (Bernstein et al., arXiv:1802.04434)."""
+    """The sign of the gradient (Bernstein et al., arXiv:1802.04434).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.sign_sgd(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.1], dtype=float32)
+    """
     return chain(t.scale_by_sign(), t.scale_by_learning_rate(learning_rate))
 
 
 def signum(
     learning_rate: ScalarOrSchedule, beta: Any = 0.9, accumulator_dtype: Any = None
 ) -> Optimizer:
-    """The sign of a moving average of the gradient (Bernstein et al., arXiv:1802.04434)."""
+    """The sign of a moving average of the gradient (Bernstein et al., arXiv:1802.04434).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.signum(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.1], dtype=float32)
+    """
     return chain(
         t.ema(beta, debias=False, accumulator_dtype=accumulator_dtype),
         t.scale_by_sign(),
@@ -340,7 +435,13 @@ def signum(
 
 
 def fromage(learning_rate: ScalarOrSchedule, min_norm: Any = 1e-6) -> Optimizer:
-    """Steps relative to the size of the parameters (Bernstein et al., arXiv:2002.03432)."""
+    """Steps relative to the size of the parameters (Bernstein et al., arXiv:2002.03432).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.fromage(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.104,  0.209], dtype=float32)
+    """
 
     def shrink(rate: Any) -> Any:
         return 1 / (1 + rate**2) ** 0.5
@@ -362,9 +463,15 @@ def fromage(learning_rate: ScalarOrSchedule, min_norm: Any = 1e-6) -> Optimizer:
 def optimistic_gradient_descent(
     learning_rate: ScalarOrSchedule, alpha: Any = 1.0, beta: Any = 1.0
 ) -> Optimizer:
-    """Gradient descent that looks ahead, for games (Mokhtari et al., arXiv:1901.08511)."""
+    """Gradient descent that looks ahead, for games (Mokhtari et al., arXiv:1901.08511).
+
+    >>> from bevel import optim
+    >>> tx, x = optim.optimistic_gradient_descent(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.1,  0.2], dtype=float32)
+    """
     return chain(
-        t.scale_by_optimistic_gradient(alpha, beta), t.scale_by_learning_rate(learning_rate)
+        m.scale_by_optimistic_gradient(alpha, beta), t.scale_by_learning_rate(learning_rate)
     )
 
 

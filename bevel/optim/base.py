@@ -110,7 +110,13 @@ def safe_increment(count: Any) -> Any:
 
 
 def identity() -> GradientTransformation:
-    """Passes updates on unchanged."""
+    """Passes updates on unchanged.
+
+    >>> from bevel import optim
+    >>> tx, x = optim.identity(), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([ 1., -2.], dtype=float32)
+    """
     return GradientTransformation(
         init_empty_state, lambda updates, state, params=None: (updates, state)
     )
@@ -131,7 +137,13 @@ def stateless(f: Callable[[Any, Any], Any]) -> GradientTransformation:
 
 
 def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> GradientTransformation:
-    """A transformation without state from `f(update, param) -> update`, applied to each array."""
+    """A transformation without state from `f(update, param) -> update`, applied to each array.
+
+    >>> from bevel import optim
+    >>> tx, x = optim.stateless_with_tree_map(lambda u, p: u * p), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([1., 4.], dtype=float32)
+    """
 
     def each(updates: Any, params: Any) -> Any:
         return (
@@ -144,12 +156,24 @@ def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> GradientTransformat
 
 
 def set_to_zero() -> GradientTransformation:
-    """Makes all updates zero: freezes what it is applied to."""
+    """Makes all updates zero: freezes what it is applied to.
+
+    >>> from bevel import optim
+    >>> tx, x = optim.set_to_zero(), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([0., 0.], dtype=float32)
+    """
     return stateless(lambda updates, params: tree.map(bnp.zeros_like, updates))
 
 
 def with_extra_args_support(tx: GradientTransformation) -> GradientTransformationExtraArgs:
-    """The same transformation, with an `update` that ignores extra arguments."""
+    """The same transformation, with an `update` that ignores extra arguments.
+
+    >>> from bevel import optim
+    >>> tx, x = optim.with_extra_args_support(optim.scale(2.0)), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x, loss=1.0)[0].round(3)
+    Array([ 2., -4.], dtype=float32)
+    """
     if isinstance(tx, GradientTransformationExtraArgs):
         return tx
     return GradientTransformationExtraArgs(
@@ -330,6 +354,11 @@ def incremental_update(new_tensors: Any, old_tensors: Any, step_size: Any) -> An
 
 
 def periodic_update(new_tensors: Any, old_tensors: Any, steps: Any, update_period: Any) -> Any:
-    """`new` at every `update_period`-th step, else `old`."""
+    """`new` at every `update_period`-th step, else `old`.
+
+    >>> from bevel import optim
+    >>> optim.periodic_update({"w": 1.0}, {"w": 0.0}, steps=8, update_period=4)
+    {'w': 1.0}
+    """
     due = enter(steps) % update_period == 0
     return lax.cond(due, lambda: new_tensors, lambda: old_tensors)

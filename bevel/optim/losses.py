@@ -67,7 +67,12 @@ def squared_error(predictions: Any, targets: Any = None) -> Any:
 
 
 def l2_loss(predictions: Any, targets: Any = None) -> Any:
-    """Half of `squared_error`."""
+    """Half of `squared_error`.
+
+    >>> from bevel import optim
+    >>> optim.l2_loss([1.0, 2.0], [3.0, 2.0]).round(3)
+    Array([2., 0.], dtype=float32)
+    """
     return 0.5 * squared_error(predictions, targets)
 
 
@@ -84,7 +89,12 @@ def huber_loss(predictions: Any, targets: Any = None, *, delta: Any = 1.0) -> An
 
 
 def log_cosh(predictions: Any, targets: Any = None) -> Any:
-    """log(cosh(error)), elementwise: like `l2_loss` for small errors, linear for large ones."""
+    """log(cosh(error)), elementwise: like `l2_loss` for small errors, linear for large ones.
+
+    >>> from bevel import optim
+    >>> optim.log_cosh([0.0, 100.0]).round(3)
+    Array([ 0.   , 99.307], dtype=float32)
+    """
     errors = _errors("log_cosh", predictions, targets)
     return bnp.logaddexp(errors, -errors) - math.log(2.0)
 
@@ -116,7 +126,12 @@ def cosine_similarity(
 def cosine_distance(
     predictions: Any, targets: Any, *, epsilon: Any = 0.0, axis: Axis = -1, where: Any = None
 ) -> Any:
-    """1 - `cosine_similarity`."""
+    """1 - `cosine_similarity`.
+
+    >>> from bevel import optim
+    >>> optim.cosine_distance([[1.0, 0.0]], [[0.0, 3.0]]).round(3)
+    Array([1.], dtype=float32)
+    """
     return 1.0 - cosine_similarity(predictions, targets, epsilon=epsilon, axis=axis, where=where)
 
 
@@ -144,6 +159,10 @@ def sigmoid_focal_loss(logits: Any, labels: Any, *, alpha: Any = None, gamma: An
         labels: 0, 1 or between.
         alpha: weight of the positive class; the other has 1 - alpha.
         gamma: how much less.
+
+    >>> from bevel import optim
+    >>> optim.sigmoid_focal_loss([0.0, 3.0], [1.0, 1.0]).round(3)
+    Array([0.173, 0.   ], dtype=float32)
     """
     (logits,) = _floats("sigmoid_focal_loss", logits=logits)
     labels = enter(labels).astype(logits.dtype)
@@ -238,6 +257,10 @@ def poly_loss_cross_entropy(
 ) -> Any:
     """Softmax cross entropy plus `epsilon` times the probability of the other classes (Leng et al.,
     arXiv:2204.12511).
+
+    >>> from bevel import optim
+    >>> optim.poly_loss_cross_entropy([[0.0, 0.0]], [[1.0, 0.0]]).round(3)
+    Array([1.693], dtype=float32)
     """
     logits, labels = _floats("poly_loss_cross_entropy", logits=logits, labels=labels)
     missed = bnp.sum(labels * (1 - softmax(logits, axis, where)), axis=axis, where=where)
@@ -255,13 +278,22 @@ def hinge_loss(predictor_outputs: Any, targets: Any) -> Any:
 
 
 def perceptron_loss(predictor_outputs: Any, targets: Any) -> Any:
-    """max(0, -output * target) for targets -1 and 1, elementwise."""
+    """max(0, -output * target) for targets -1 and 1, elementwise.
+
+    >>> from bevel import optim
+    >>> optim.perceptron_loss([2.0, 0.5], [1.0, -1.0]).round(3)
+    Array([0. , 0.5], dtype=float32)
+    """
     return bnp.maximum(0, -enter(predictor_outputs) * enter(targets))
 
 
 def sparsemax_loss(logits: Any, labels: Any) -> Any:
     """Binary sparsemax loss for labels 0 and 1 (Martins and Astudillo, arXiv:1602.02068),
     elementwise.
+
+    >>> from bevel import optim
+    >>> optim.sparsemax_loss([0.0, 3.0], [1.0, 1.0]).round(3)
+    Array([0.25, 0.  ], dtype=float32)
     """
     logits = enter(logits)
     return sparse_plus(bnp.where(enter(labels) != 0, -logits, logits))
@@ -270,6 +302,10 @@ def sparsemax_loss(logits: Any, labels: Any) -> Any:
 def multiclass_hinge_loss(scores: Any, labels: Any) -> Any:
     """The margin of 1 that the labelled class misses against the best other, (..., classes) to
     (...,).
+
+    >>> from bevel import optim
+    >>> optim.multiclass_hinge_loss([[2.0, 1.5]], [0]).round(3)
+    Array([0.5], dtype=float32)
     """
     scores = enter(scores)
     truth = one_hot(labels, scores.shape[-1])
@@ -277,7 +313,12 @@ def multiclass_hinge_loss(scores: Any, labels: Any) -> Any:
 
 
 def multiclass_perceptron_loss(scores: Any, labels: Any) -> Any:
-    """The best score less that of the labelled class, (..., classes) to (...,)."""
+    """The best score less that of the labelled class, (..., classes) to (...,).
+
+    >>> from bevel import optim
+    >>> optim.multiclass_perceptron_loss([[2.0, 1.5]], [1]).round(3)
+    Array([0.5], dtype=float32)
+    """
     scores = enter(scores)
     return bnp.max(scores, axis=-1) - bnp.sum(scores * one_hot(labels, scores.shape[-1]), axis=-1)
 
@@ -304,7 +345,12 @@ def kl_divergence(log_predictions: Any, targets: Any, axis: Axis = -1, where: An
 def kl_divergence_with_log_targets(
     log_predictions: Any, log_targets: Any, axis: Axis = -1, where: Any = None
 ) -> Any:
-    """`kl_divergence` whose targets are log-probabilities too."""
+    """`kl_divergence` whose targets are log-probabilities too.
+
+    >>> from bevel import optim
+    >>> optim.kl_divergence_with_log_targets([[0.0, 0.0]], [[0.0, 1.0]]).round(3)
+    Array([2.718], dtype=float32)
+    """
     name = "kl_divergence_with_log_targets"
     log_predictions, log_targets = _floats(
         name, log_predictions=log_predictions, log_targets=log_targets
@@ -315,7 +361,12 @@ def kl_divergence_with_log_targets(
 def generalized_kl_divergence(
     log_predictions: Any, targets: Any, axis: Axis = -1, where: Any = None
 ) -> Any:
-    """`kl_divergence` for measures that do not sum to 1: convex in the predictions."""
+    """`kl_divergence` for measures that do not sum to 1: convex in the predictions.
+
+    >>> from bevel import optim
+    >>> optim.generalized_kl_divergence([[0.0, 0.0]], [[1.0, 1.0]]).round(3)
+    Array([0.], dtype=float32)
+    """
     divergence = kl_divergence(log_predictions, targets, axis, where)
     return divergence + bnp.sum(
         bnp.exp(enter(log_predictions)) - enter(targets), axis=axis, where=where
@@ -347,7 +398,12 @@ def triplet_margin_loss(
     margin: Any = 1.0,
     eps: Any = 1e-6,
 ) -> Any:
-    """max(0, |anchor - positive| - |anchor - negative| + margin) (Balntas et al., 2016)."""
+    """max(0, |anchor - positive| - |anchor - negative| + margin) (Balntas et al., 2016).
+
+    >>> from bevel import optim
+    >>> optim.triplet_margin_loss([[0.0]], [[1.0]], [[3.0]]).round(3)
+    Array([0.], dtype=float32)
+    """
     a, p, n = _floats(
         "triplet_margin_loss", anchors=anchors, positives=positives, negatives=negatives
     )

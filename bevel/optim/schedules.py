@@ -21,7 +21,12 @@ def _positive(name: str, argument: str, value: Any) -> None:
 
 
 def constant_schedule(value: Any) -> Schedule:
-    """Always the same value."""
+    """Always the same value.
+
+    >>> from bevel import optim
+    >>> optim.constant_schedule(0.1)(7)
+    0.1
+    """
     return lambda count: value
 
 
@@ -65,7 +70,13 @@ def linear_schedule(
 
 
 def warmup_constant_schedule(init_value: Any, peak_value: Any, warmup_steps: int) -> Schedule:
-    """A line from `init_value` to `peak_value` in `warmup_steps` steps, constant afterwards."""
+    """A line from `init_value` to `peak_value` in `warmup_steps` steps, constant afterwards.
+
+    >>> from bevel import optim
+    >>> schedule = optim.warmup_constant_schedule(0.0, 1.0, 4)
+    >>> [round(float(schedule(step)), 3) for step in (0, 1, 4, 9)]
+    [0.0, 0.25, 1.0, 1.0]
+    """
     return linear_schedule(init_value, peak_value, warmup_steps)
 
 
@@ -222,6 +233,11 @@ def linear_onecycle_schedule(
 
     Raises:
         ValueError: `transition_steps` is not positive.
+
+    >>> from bevel import optim
+    >>> schedule = optim.linear_onecycle_schedule(20, 1.0)
+    >>> [round(float(schedule(step)), 3) for step in (0, 6, 17, 20)]
+    [0.04, 1.0, 0.04, 0.0]
     """
     _positive("linear_onecycle_schedule", "transition_steps", transition_steps)
     scales = {
@@ -243,6 +259,11 @@ def cosine_onecycle_schedule(
 
     Raises:
         ValueError: `transition_steps` is not positive.
+
+    >>> from bevel import optim
+    >>> schedule = optim.cosine_onecycle_schedule(20, 1.0)
+    >>> [round(float(schedule(step)), 3) for step in (0, 6, 13, 20)]
+    [0.04, 1.0, 0.5, 0.0]
     """
     _positive("cosine_onecycle_schedule", "transition_steps", transition_steps)
     scales = {
@@ -323,7 +344,13 @@ def warmup_exponential_decay_schedule(
     staircase: bool = False,
     end_value: Any = None,
 ) -> Schedule:
-    """A line up to `peak_value`, then `exponential_decay` with the other arguments."""
+    """A line up to `peak_value`, then `exponential_decay` with the other arguments.
+
+    >>> from bevel import optim
+    >>> schedule = optim.warmup_exponential_decay_schedule(0.0, 1.0, 2, 4, 0.5)
+    >>> [round(float(schedule(step)), 3) for step in (0, 1, 2, 6)]
+    [0.0, 0.5, 1.0, 0.5]
+    """
     decay = exponential_decay(
         peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value
     )

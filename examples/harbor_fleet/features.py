@@ -118,8 +118,6 @@ def describe_days(dates, calendar):
         (year_day >= 357) | (year_day == 0),  # the days from Christmas to New Year
         np.sin(angle),
         np.cos(angle),
-        np.sin(2 * angle),
-        np.cos(2 * angle),
     ]
     return np.stack([np.asarray(c, np.float64) for c in columns], axis=-1)
 

@@ -8,12 +8,14 @@ import bevel as bv
 import bevel.numpy as bnp
 from bevel import checkpoint, lax, nn, optim, random
 
-from .features import build
+from .features import HORIZON, build
 from .model import Forecaster
 from .numpy_model import forecast
 
 WINDOW = 56  # days the model looks back
 ORIGINS = 28  # of them, the days from which it forecasts while training
+SEASON = 45  # days of the year around the forecast ones on which a depot is calibrated
+FEWEST = 50  # forecasts that a calibration needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,26 +91,20 @@ class Trainer:
         self.factors = self.calibration()
 
     def batches(self):
-        """The epoch's windows, (steps, batch, 2) of depot and first day: every `ORIGINS` days from
-        a random day on.
+        """The epoch's windows: depot and first day, (steps, batch, 2) int32.
 
-        The order depends on the seed and the epoch alone, so a resumed run sees the same.
+        They start every `ORIGINS` days from a random day on. Days and order depend on the seed and
+        the epoch alone, so a resumed run sees the same.
         """
         rng = np.random.default_rng((self.config.seed, self.epoch))
         depots, days = self.features.steps.shape[:2]
         last = days - WINDOW
-        starts = (
-            np.arange(rng.integers(ORIGINS), last + 1, ORIGINS)
-            if last >= ORIGINS
-            else np.arange(last + 1)
-        )
-        windows = np.stack(np.meshgrid(np.arange(depots), starts, indexing="ij"), axis=-1).reshape(
-            -1, 2
-        )
+        starts = np.arange(rng.integers(min(ORIGINS, last + 1)), last + 1, ORIGINS)
+        pairs = np.meshgrid(np.arange(depots), starts, indexing="ij")
+        windows = np.stack(pairs, axis=-1).reshape(-1, 2)
         rng.shuffle(windows)
-        fewest = depots * max(
-            1, last // ORIGINS
-        )  # the same in every epoch, so that it compiles once
+        # Some days fit one more: the count is the same in every epoch, so that it compiles once.
+        fewest = depots * max(1, last // ORIGINS)
         batch = min(self.config.batch, fewest)
         count = fewest // batch
         return windows[: count * batch].reshape(count, batch, 2).astype(np.int32)
@@ -119,39 +115,37 @@ class Trainer:
         return forecast(known, self.calendar, WINDOW, factors, self.corrections)
 
     def corrections(self, steps, ahead):
-        """Of windows `steps` (N, T, S) with `ahead` (N, 7, A): (N, 7), without dropout, as
-        NumPy.
-        """
+        """Corrections by the trained network, (N, 7), as `numpy_model.network` gives them."""
         return np.asarray(run_average(self.average, steps, ahead[:, None]))[:, 0]
 
     def calibration(self):
-        """A factor per depot, (depots,): the one that makes the percentage error of the last year's
-        fit smallest.
+        """A factor per depot, (depots,): it makes percentage errors smallest at this time of year.
 
         The network fits the median, from which a bad day is as far up as down in log counts. In
         percent of the orders that came it is not: being 50 over 50 costs twice what being 50 under
-        100 does. The best factor is a median of actual / fitted weighted by fitted / actual; it is
-        1 where orders vary little.
+        100 does. How much lower than the median one should aim depends on the depot and, where the
+        weather is in the orders, on the season: the factor is fitted on the training days within
+        `SEASON` days of the forecast ones, in any year. It is 1 where orders vary little.
         """
         features, days = self.features, self.features.steps.shape[1]
-        ends = np.arange(days, max(WINDOW, days - 365), -ORIGINS)
-        steps = np.concatenate([features.steps[:, end - WINDOW : end] for end in ends])
+        ends = np.arange(days, WINDOW - 1, -ORIGINS)
+        windows = np.concatenate([features.steps[:, end - WINDOW : end] for end in ends])
         parts = {
-            name: np.concatenate([getattr(features, name)[:, end - ORIGINS : end] for end in ends])
+            name: np.stack([getattr(features, name)[:, end - ORIGINS : end] for end in ends])
             for name in ("ahead", "base", "target", "mask")
         }
-        fitted = np.expm1(
-            parts["base"] + np.asarray(run_average(self.average, steps, parts["ahead"]))
-        )
+        ahead = np.concatenate(parts["ahead"])
+        corrections = np.asarray(run_average(self.average, windows, ahead))
+        fitted = np.expm1(parts["base"] + corrections.reshape(parts["base"].shape))
         actual = np.expm1(parts["target"])
+        # Days from the middle of the month after the last one, whole years taken off.
+        day = ends[:, None, None] + np.arange(1 - ORIGINS, 1)[:, None] + np.arange(HORIZON)
+        away = (day - days - 15 + 182) % 365 - 182
         use = (parts["mask"] > 0) & (actual > 0) & (fitted > 0)
+        use &= (np.abs(away) <= SEASON)[:, None]
         return np.array(
             [
-                _best_factor(
-                    fitted[depot :: len(self.depots)],
-                    actual[depot :: len(self.depots)],
-                    use[depot :: len(self.depots)],
-                )
+                _best_factor(fitted[:, depot], actual[:, depot], use[:, depot])
                 for depot in range(len(self.depots))
             ]
         )
@@ -236,10 +230,8 @@ def run_average(average, steps, ahead):
 
 
 def _best_factor(fitted, actual, use):
-    """The g that minimises the sum of |g * fitted - actual| / actual over `use`; 1 if there is
-    nothing to use.
-    """
-    if not use.any():
+    """The g that minimises the sum of |g * fitted - actual| / actual; 1 if too little is to use."""
+    if use.sum() < FEWEST:
         return 1.0
     ratio = actual[use] / fitted[use]
     order = np.argsort(ratio)
