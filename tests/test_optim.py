@@ -1,6 +1,5 @@
 """Gradient transformations, schedules and losses; Optax is the oracle where it is installed."""
 
-import importlib
 import warnings
 
 import ml_dtypes
@@ -10,14 +9,7 @@ import pytest
 import bevel as bv
 import bevel.numpy as bnp
 from bevel import optim
-
-
-def peer(name):
-    """A peer library, or the test is skipped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pytest.importorskip(name.split(".")[0])
-        return importlib.import_module(name)
+from tests.peers import peer
 
 
 def problem(seed=0):

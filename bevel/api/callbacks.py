@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import as_handle, name_of
-from bevel.api.jit import ShapeDtypeStruct
+from bevel.api.flat import ShapeDtypeStruct, as_handle, name_of
 from bevel.core import tree
 from bevel.core.aval import Aval
 from bevel.core.dtypes import default_dtype

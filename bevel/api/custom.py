@@ -7,21 +7,19 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bevel.api.body import Body, body_with_state, refuse_writes
-from bevel.api.flat import Output, as_handle, as_tuple, name_of, normalize_argnums, rewrap
-from bevel.control.call import remat as remat_op
+from bevel.api.body import Body, refuse_writes
+from bevel.api.closures import Closure
+from bevel.api.flat import Output, as_handle, as_tuple, name_of, rewrap
 from bevel.control.custom import custom_jvp_call, custom_vjp_call
 from bevel.core import tree
 from bevel.core.aval import Aval, aval_of
 from bevel.core.dtypes import is_complex, is_inexact
-from bevel.core.graph import Graph, Var, evaluate
-from bevel.core.handle import Handle, fresh_tag, wrap
-from bevel.core.interpreter import EAGER, Rebind, Tracer, state
+from bevel.core.graph import evaluate
+from bevel.core.handle import wrap
+from bevel.core.interpreter import EAGER, state
 from bevel.core.ref import Scope
-from bevel.core.source import replay
 from bevel.numpy.convert import value_at
 from bevel.ops import convert, zeros
-from bevel.ops import name as name_op
 
 
 class _Signature:
@@ -93,71 +91,6 @@ class _Arguments:
         return tree.unflatten(self.treedef, [wrap(t) for t in full])
 
 
-def traced_in(*functions: Any) -> list[Any]:
-    """The traced values that functions close over, as far as their closures show them."""
-    found: dict[int, Any] = {}
-    seen: set[int] = set()
-
-    def look(x: Any) -> None:
-        for leaf in tree.leaves(x):
-            if isinstance(leaf, Handle):
-                if isinstance(leaf._v, Tracer) and leaf._v.interp.alive:
-                    found[id(leaf._v)] = leaf._v
-            elif callable(leaf) and id(leaf) not in seen:
-                seen.add(id(leaf))
-                inside(leaf)
-
-    def inside(fn: Any) -> None:
-        if isinstance(fn, functools.partial):
-            look((fn.func, fn.args, fn.keywords))
-        look(getattr(fn, "__wrapped__", None))
-        for cell in getattr(fn, "__closure__", None) or ():
-            try:
-                look(cell.cell_contents)
-            except ValueError:  # a variable without a value yet
-                continue
-
-    look(list(functions))
-    return list(found.values())
-
-
-class _Closure:
-    """A custom function as a graph, and what it and its rules close over.
-
-    A rule may run long after the call, when the traces around the call have ended and other values
-    stand in for the traced ones it closes over. So these are operands of the op, and `run` puts the
-    operands of the time in their places.
-    """
-
-    def __init__(
-        self, what: str, fun: Callable[..., Any], handles: Sequence[Handle], rules: Sequence[Any]
-    ):
-        self.body = body = Body(what, fun, handles)
-        body.refuse_writes()
-        own = {id(c) for c in body.consts}
-        others = [v for v in traced_in(*rules) if id(v) not in own]
-        inputs = [Var(aval_of(v)) for v in others]
-        self.graph = Graph(inputs + body.graph.inputs, body.graph.eqns, body.graph.outputs)
-        self.values = [*others, *body.consts]
-        self.n = len(self.values)
-        self.closed = (what, len(others), self.n)
-
-    def places(self, *functions: Any) -> list[int]:
-        """Which of the values these functions close over."""
-        used = {id(v) for v in traced_in(*functions)}
-        return [i for i, v in enumerate(self.values) if id(v) in used]
-
-    def run(
-        self, places: Sequence[int], new: Sequence[Any], fn: Callable[..., Any]
-    ) -> list[list[Any]]:
-        """The lists of values that `fn()` returns, with `new` in place of the values there."""
-        old = [self.values[i] for i in places]
-        with replay(), Rebind(state.current, old, new) as here:
-            found = fn()
-        resolve = lambda v: here.resolve(v) if isinstance(v, Tracer) else v  # noqa: E731 (None passes)
-        return [[resolve(v) for v in values] for values in found]
-
-
 def _call_eagerly(what: str, fun: Callable[..., Any], arguments: _Arguments) -> Any:
     output = Output()
     with Scope(what) as scope:
@@ -210,12 +143,13 @@ class custom_jvp:
     Args:
         fun: over pytrees of arrays.
         nondiff_argnums: arguments that are Python values and come first in the rule.
+        constant_closure: values that `fun` closes over are taken as constants; without it, it is an
+            error to differentiate them.
 
     The rule is `jvp(*nondiff, primals, tangents) -> (result, tangent of result)`; `defjvps` takes
     one rule per argument, `rule(tangent, result, *args) -> tangent of result`, or None for zero.
 
-    The function and its rules may close over traced values, but not over those that are being
-    differentiated.
+    The function and its rules may close over traced values.
 
     >>> import bevel as bv, bevel.numpy as bnp
     >>> @bv.custom_jvp
@@ -225,10 +159,17 @@ class custom_jvp:
     10.0
     """
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        nondiff_argnums: int | Sequence[int] = (),
+        *,
+        constant_closure: bool = False,
+    ):
         functools.update_wrapper(self, fun)
         self.fun = fun
         self.nondiff_argnums = as_tuple(nondiff_argnums)
+        self.constant_closure = constant_closure
         self.jvp: Callable[..., Any] | None = None
         self._signature = _Signature(fun)
 
@@ -275,7 +216,7 @@ class custom_jvp:
         arguments = _Arguments(what, self._signature.positional(args, kwargs), self.nondiff_argnums)
         if state.current is EAGER:
             return _call_eagerly(what, self.fun, arguments)
-        closure = _Closure(
+        closure = Closure(
             what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, [jvp]
         )
         body = closure.body
@@ -304,7 +245,7 @@ class custom_jvp:
             *[h._v for h in arguments.handles],
             graph=closure.graph,
             rule=rule,
-            closed=closure.closed,
+            closed=None if self.constant_closure else closure.closed,
         )
         return body.output.unflatten(values)
 
@@ -385,7 +326,7 @@ class custom_vjp:
         if state.current is EAGER:
             return _call_eagerly(what, self.fun, arguments)
         rules = [self.fwd, self.bwd]
-        closure = _Closure(
+        closure = Closure(
             what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, rules
         )
         fwd, bwd = self._flat_rules(what, arguments, closure)
@@ -399,7 +340,7 @@ class custom_vjp:
         )
         return closure.body.output.unflatten(values)
 
-    def _flat_rules(self, what: str, arguments: _Arguments, closure: _Closure):
+    def _flat_rules(self, what: str, arguments: _Arguments, closure: Closure):
         user_fwd, user_bwd = self.fwd, self.bwd
         body, kept, n = closure.body, Output(), closure.n
         later = closure.places(user_bwd)
@@ -523,143 +464,3 @@ def closure_convert(
         return body.output.unflatten(evaluate(body.graph, values))
 
     return converted, [wrap(c) for c in body.consts]
-
-
-# -- remat -----------------------------------------------------------------------------------------
-
-
-class checkpoint_policies:
-    """Which results `remat` keeps for the backward pass: `policy(op, *avals, **params) -> bool`."""
-
-    @staticmethod
-    def everything_saveable(op: Any, *avals: Any, **params: Any) -> bool:
-        """Keep all: as without checkpoint."""
-        return True
-
-    @staticmethod
-    def nothing_saveable(op: Any, *avals: Any, **params: Any) -> bool:
-        """Keep nothing: recompute all (the default)."""
-        return False
-
-    @staticmethod
-    def dots_saveable(op: Any, *avals: Any, **params: Any) -> bool:
-        """Keep the results of matrix products and convolutions."""
-        return op.name in ("dot_general", "conv_general_dilated")
-
-    @staticmethod
-    def dots_with_no_batch_dims_saveable(op: Any, *avals: Any, **params: Any) -> bool:
-        """Keep the results of products without batch axes (those with weights)."""
-        return op.name == "dot_general" and not params["batch"][0]
-
-    @staticmethod
-    def save_only_these_names(*names: str) -> Callable[..., bool]:
-        """Keep values marked with `checkpoint_name(x, name)`."""
-        wanted = frozenset(names)
-        return lambda op, *avals, **params: op.name == "name" and params["name"] in wanted
-
-    @staticmethod
-    def save_any_names_but_these(*names: str) -> Callable[..., bool]:
-        """Keep marked values with other names."""
-        unwanted = frozenset(names)
-        return lambda op, *avals, **params: op.name == "name" and params["name"] not in unwanted
-
-    @staticmethod
-    def save_from_both_policies(
-        first: Callable[..., bool], second: Callable[..., bool]
-    ) -> Callable[..., bool]:
-        """Keep what either policy keeps."""
-        return lambda op, *avals, **params: (
-            first(op, *avals, **params) or second(op, *avals, **params)
-        )
-
-    checkpoint_dots = dots_saveable
-    checkpoint_dots_with_no_batch_dims = dots_with_no_batch_dims_saveable
-
-
-def checkpoint_name(x: Any, name: str) -> Any:
-    """Mark values so that a `remat` policy can keep them by name.
-
-    >>> import bevel as bv
-    >>> float(bv.checkpoint_name(2.0, "hidden"))
-    2.0
-    """
-    leaves, treedef = tree.flatten(x)
-    handles = [as_handle(v, "checkpoint_name: a value") for v in leaves]
-    return tree.unflatten(
-        treedef, [wrap(name_op(h._v, name=name), fresh_tag(h._tag)) for h in handles]
-    )
-
-
-def remat(
-    fun: Callable[..., Any] | None = None,
-    *,
-    policy: Callable[..., bool] | None = None,
-    prevent_cse: bool = True,
-    static_argnums: int | Sequence[int] = (),
-) -> Any:
-    """A function whose intermediate values are not kept for the backward pass, but computed again
-    there.
-
-    `bv.checkpoint(f)` is the same function under its other name.
-
-    Source: Griewank and Walther, "Revolve", 2000; Chen et al., "Training deep nets with sublinear
-        memory
-    cost", 2016.
-
-    Args:
-        fun: over pytrees of arrays.
-        policy: which intermediate results to keep all the same; see `checkpoint_policies`.
-        prevent_cse: keep XLA from merging the recomputation with the first computation.
-        static_argnums: arguments that are Python values.
-
-    >>> import bevel as bv, bevel.numpy as bnp
-    >>> float(bv.grad(bv.remat(lambda x: bnp.sin(bnp.sin(x))))(0.0))
-    1.0
-    """
-    if fun is None:
-        return lambda f: remat(
-            f, policy=policy, prevent_cse=prevent_cse, static_argnums=static_argnums
-        )
-    if policy is checkpoint_policies.nothing_saveable:
-        policy = None
-    static_argnums = as_tuple(static_argnums)
-    what = f"remat of {name_of(fun)}"
-
-    @functools.wraps(fun)
-    def rematerialized(*args: Any, **kwargs: Any) -> Any:
-        if policy is checkpoint_policies.everything_saveable:
-            return fun(*args, **kwargs)
-        nondiff = normalize_argnums(static_argnums, len(args), what)
-        leaves, treedef = tree.flatten(
-            (tuple(a for i, a in enumerate(args) if i not in nondiff), kwargs)
-        )
-        plain = [
-            isinstance(x, Handle) or hasattr(x, "__array__") or isinstance(x, int | float | complex)
-            for x in leaves
-        ]
-        handles = [
-            as_handle(x, f"an argument of {what}") for x, p in zip(leaves, plain, strict=True) if p
-        ]
-
-        def flat(*hs: Any) -> Any:
-            given = iter(hs)
-            mixed = [next(given) if p else x for x, p in zip(leaves, plain, strict=True)]
-            dynamic, kw = tree.unflatten(treedef, mixed)
-            rest = iter(dynamic)
-            return fun(*[a if i in nondiff else next(rest) for i, a in enumerate(args)], **kw)
-
-        body = body_with_state(what, flat, handles)
-        cells = [c._read() for c in body.carried]
-        values = remat_op(
-            *body.consts,
-            *[h._v for h in (*handles, *cells)],
-            graph=body.graph,
-            policy=policy,
-            prevent_cse=bool(prevent_cse),
-        )
-        n = len(body.output.tags)
-        for cell, value, tag in zip(body.carried, values[n:], body.forced_tags, strict=True):
-            cell._write(wrap(value, fresh_tag(tag)))
-        return body.output.unflatten(values[:n])
-
-    return rematerialized

@@ -18,7 +18,7 @@ import sys
 import types
 from typing import Any
 
-from bevel.api.custom import remat
+from bevel.api.remat import remat
 from bevel.checkpoint.files import CorruptCheckpointError
 from bevel.checkpoint.manager import CheckpointManager
 from bevel.checkpoint.store import restore, save

@@ -26,8 +26,8 @@ _scopes = _Scopes()
 class replay:
     """A block that runs equations again: set `replayed` on what it gives to the source of each.
 
-    So an op that a transform makes from one in a loop or a jitted function keeps that one's line. In
-    a block that sets nothing, lines are those of the running code: for rules that users write.
+    So an op that a transform makes from one in a loop or a jitted function keeps that one's line.
+    In a block that sets nothing, lines are those of the running code: for rules that users write.
     """
 
     __slots__ = ("saved",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,19 @@ from bevel.api.derivatives import jvp, linear_transpose, linearize
 from bevel.api.flat import as_handle, name_of
 from bevel.control.solve import linear_solve
 from bevel.core import tree
+from bevel.core.aval import aval_of
 from bevel.core.graph import evaluate
-from bevel.core.handle import wrap
+from bevel.core.handle import Handle, wrap
+
+
+def _named(like: Callable[..., Any], fun: Callable[..., Any]) -> Callable[..., Any]:
+    """A function under the name of another, for messages."""
+    fun.__name__ = name_of(like)
+    return fun
+
+
+def _alike(a: Handle, b: Handle) -> bool:
+    return aval_of(a._v) == aval_of(b._v)
 
 
 def custom_linear_solve(
@@ -54,7 +66,15 @@ def custom_linear_solve(
                     f"has {treedef}; "
                     "they must be equal"
                 )
-            return out
+            found = [as_handle(x, f"custom_linear_solve: a result of {name_of(fun)}") for x in out]
+            wrong = [(f, h) for f, h in zip(found, handles, strict=True) if not _alike(f, h)]
+            if wrong:
+                got, wanted = (aval_of(h._v) for h in wrong[0])
+                raise TypeError(
+                    f"custom_linear_solve: {name_of(fun)} returned {got} where b has {wanted}; "
+                    "they must be equal.\nWrite instead: .astype or reshape it."
+                )
+            return found
 
         return run
 
@@ -62,10 +82,12 @@ def custom_linear_solve(
         return linear_transpose(matvec, tree.unflatten(treedef, handles))(x)[0]
 
     back = solve if symmetric else transpose_solve
-    functions = [matvec, lambda v: solve(matvec, v)]
+    functions = [matvec, _named(solve, lambda v: solve(matvec, v))]
     if back is not None:
-        functions += [lambda v: back(vecmat, v), vecmat]
+        functions += [_named(back, lambda v: back(vecmat, v)), vecmat]
     bodies = [Body("custom_linear_solve", flat(f), handles) for f in functions]
+    for body in bodies:
+        body.refuse_writes()
     consts, graphs = unify_captured(bodies)
     graphs += [None] * (4 - len(graphs))
     outs = linear_solve(
@@ -108,12 +130,13 @@ def custom_root(
         return tree.leaves(f(tree.unflatten(treedef, x)))
 
     body = Body("custom_root", flat_f, handles)
+    body.refuse_writes()
     captured = [wrap(c) for c in body.consts]
 
     def f_at(consts: tuple, x: list[Any]) -> list[Any]:
         return [wrap(v) for v in _evaluate(body, consts, x)]
 
-    @custom_jvp
+    @functools.partial(custom_jvp, constant_closure=True)
     def root(consts: tuple, guess: list[Any]) -> list[Any]:
         def closed(x: Any) -> Any:
             return tree.unflatten(treedef, f_at(consts, tree.leaves(x)))

@@ -1,4 +1,4 @@
-"""Gradient transformations that scale, clip and decay, and momentum. Names and numbers are Optax's."""
+"""Gradient transformations that scale, clip and decay, and momentum, as in Optax."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def _transposed(eqn: Eqn, cts: Sequence[Any], args: Sequence[Any]) -> Sequence[A
         found = transpose(tuple(cts) if eqn.op.multiple else cts[0], *args, **eqn.params)
     except NotLinear:
         raise Unsupported(
-            f"{eqn.op.name} (written at {where(eqn.source)}) is not linear in its operands here, so "
-            "it has no transpose.\nWrite instead: for the derivative of a function that is not "
+            f"{eqn.op.name} (written at {where(eqn.source)}) is not linear in its operands here, "
+            "so it has no transpose.\nWrite instead: for the derivative of a function that is not "
             "linear, bv.vjp(f, x)."
         ) from None
     return found if len(args) > 1 or type(found) in (tuple, list) else (found,)

@@ -36,8 +36,8 @@ def score(forecast, actual):
     has None, and so has a mean over no depot.
 
     >>> actual = np.array([[100.0, 10.0], [np.nan, np.nan]])
-    >>> score(np.array([[90.0, 12.0], [5.0, 5.0]]), actual)["mape_per_depot"]
-    [0.15, None]
+    >>> score(np.array([[75.0, 12.5], [5.0, 5.0]]), actual)["mape_per_depot"]
+    [0.25, None]
     """
     seen = np.isfinite(actual) & np.isfinite(forecast)
     error = np.where(seen, forecast - np.where(seen, actual, 0.0), 0.0)
