@@ -1,14 +1,6 @@
-"""Every test runs with graphs checked and a compilation cache of its own."""
+"""Property tests draw the same examples in every run."""
 
-import os
-import tempfile
-
-os.environ.setdefault(
-    "BEVEL_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "bevel-test-cache")
-)
-os.environ.setdefault("BEVEL_CHECK_GRAPHS", "1")
-
-from hypothesis import settings  # noqa: E402 (the variables above come before anything imports bevel)
+from hypothesis import settings
 
 settings.register_profile("bevel", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("bevel")

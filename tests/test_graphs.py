@@ -6,6 +6,7 @@ import pytest
 import bevel as bv
 import bevel.numpy as bnp
 from bevel import lax, ops, random
+from bevel.core import config
 from bevel.core.aval import Aval
 from bevel.core.graph import Eqn, Graph, Lit, Var, check, trace
 
@@ -47,11 +48,12 @@ def test_captured_arrays_come_first_and_small_ones_are_written_out():
           c:float32[100] = broadcast_in_dim[shape=(100,) dims=()] b
           d:float32[100] = add c a
           e:float32[] = reduce_sum[axes=(0,)] d
-          f:float32[1] = broadcast_in_dim[shape=(1,) dims=()] b
-          g:float32[1] = mul f 0.0
-          h:float32[] = reduce_sum[axes=(0,)] g
-          i:float32[] = add e h
-        return i
+          f:float32[1] = slice[start=(0,) limit=(1,)] float32[3][0.0, 1.0, 2.0]
+          g:float32[1] = broadcast_in_dim[shape=(1,) dims=()] b
+          h:float32[1] = mul g f
+          i:float32[] = reduce_sum[axes=(0,)] h
+          j:float32[] = add e i
+        return j
         """
     )
     assert "float32[3][0.0, 1.0, 2.0]" in printed(lambda x: x * small, np.ones(3))
@@ -123,7 +125,7 @@ def test_derivatives_and_batches():
         inputs a:float32[]
           b:float32[] = sin a
           c:float32[] = cos a
-          d:float32[] = mul 1.0 b
+          d:float32[] = mul b 1.0
           e:float32[] = mul 1.0 a
           f:float32[] = mul e c
           g:float32[] = add d f
@@ -145,8 +147,7 @@ def test_custom_rules_remat_and_callbacks():
     text = printed(lambda x: bv.remat(f)(x), 1.0)
     assert "remat[graph={" in text and "custom_jvp_call[graph={" in text and "sin a" in text
     text = printed(lambda x: bv.pure_callback(np.sort, bv.ShapeDtypeStruct((3,), "float32"), x), np.ones(3))
-    assert "callback[" in text and "np.sort" in text or "sort" in text
-    assert "0x" not in text
+    assert "callback[fn=sort " in text and "0x" not in text
 
 
 def test_names_go_past_z():
@@ -174,8 +175,8 @@ def eqn(op, inputs, outputs, **params):
 
 def test_the_checker_accepts_what_is_traced():
     f = lambda x: lax.scan(lambda c, r: (bnp.sin(c) * r, c), x, bnp.ones(3))[1].sum()
-    for g in (f, bv.grad(f), bv.jacfwd(f), bv.vmap(bv.grad(f)), bv.hessian(f)):
-        check(bv.make_graph(g)(bnp.ones(2) if g is not f else 1.0) if "vmap" in repr(g) else bv.make_graph(g)(1.0))
+    for g in (f, bv.grad(f), bv.jacfwd(f), bv.hessian(f), lambda x: bv.vmap(bv.grad(f))(x + bnp.ones(2))):
+        check(bv.make_graph(g)(1.0))
 
 
 def test_the_checker_refuses_broken_graphs():
@@ -207,20 +208,12 @@ def test_the_checker_refuses_broken_graphs():
         check(Graph([z], [wide], wide.outputs))
 
 
-def test_traced_graphs_are_checked_in_tests():
-    broken = bnp.sin
-    assert bv.config.get("check_graphs") if hasattr(bv.config, "get") else True
-    bad = ops.sin
-    with pytest.raises(AssertionError, match="float32"):
-        original = bad.abstract
-        bad.abstract = lambda x: Aval((7,), x.dtype) if x.shape == () else original(x)
-        try:
-            graph, _ = trace(lambda x: [ops.sin(x)], [SCALAR], "test")
-            bad.abstract = original
-            check(graph)
-        finally:
-            bad.abstract = original
-    assert broken(0.0) == 0
+def test_traced_graphs_are_checked_in_tests(monkeypatch):
+    assert config.get("check_graphs"), "conftest.py sets it before anything imports bevel"
+    avals = iter([ROW])
+    monkeypatch.setattr(ops.sin, "abstract", lambda x: next(avals, x))
+    with pytest.raises(AssertionError, match=r"sin at .*test_graphs.* the graph says \[float32\[3\]\]"):
+        trace(lambda x: [ops.sin(x)], [SCALAR], "test")
 
 
 # -- eval_shape ------------------------------------------------------------------------------------
@@ -233,7 +226,7 @@ def test_eval_shape():
     big = S((10**5, 10**5), bnp.float32)
     assert bv.eval_shape(lambda x: x @ x, big) == big and big.size == 10**10 and big.ndim == 2
     assert bv.eval_shape(bv.grad(lambda x: (x**2).sum()), big) == big
-    assert bv.eval_shape(bv.vmap(lambda x: x.sum()), S((3, 2), "int8")) == S((3,), "int8")
+    assert bv.eval_shape(bv.vmap(lambda x: x.sum()), S((3, 2), "int8")) == S((3,), "int32")
     assert bv.eval_shape(bv.jit(lambda x: x + 1), 1) == S((), "int32")
     cell = bv.ref(bnp.zeros(2))
     assert bv.eval_shape(lambda c: c.__setitem__(..., c[...] + 1) or c[...] * 2, cell) == S((2,), "float32")
@@ -371,7 +364,7 @@ def test_callbacks_take_trees():
         bv.pure_callback(lambda x: np.float64(1.5), S((), "int32"), 1.0)
     with pytest.raises(TypeError, match="sharding must be None"):
         bv.pure_callback(np.sin, S((), "float32"), 1.0, sharding=1)
-    with pytest.raises(ValueError, match="vectorized"):
+    with pytest.raises(ValueError, match="vmap_method must be one of sequential.*got 'no'"):
         bv.pure_callback(np.sin, S((), "float32"), 1.0, vmap_method="no")
     with pytest.raises(bv.errors.Unsupported, match="(?s)under vmap.*sequential"):
         bv.vmap(lambda x: bv.pure_callback(np.sin, S((), "float32"), x))(bnp.ones(2))
@@ -484,7 +477,6 @@ def test_debug_print(capsys):
     assert out(bv.jit(show), bnp.float32(2)) == "x = 2.0 and 3.0\n"
     assert out(bv.grad(show), 2.0) == "x = 2.0 and 3.0\n"
     assert sorted(out(bv.vmap(show), bnp.arange(2.0)).splitlines()) == ["x = 0.0 and 1.0", "x = 1.0 and 2.0"]
-    assert out(lambda: bv.debug.print("{:.2f} {a.shape} {{}} {0}", 1.234, a=bnp.ones(3))) if False else True
     assert out(bv.jit(lambda x: bv.debug.print("{:.2f} {a}", x, a=bnp.arange(2))), 1.234) == "1.23 [0 1]\n"
     with pytest.raises(ValueError, match=r"(?s)'x = \{x\}' uses .*debug\.print\('x = \{x\}', x=x\)"):
         bv.debug.print("x = {x}", y=1)

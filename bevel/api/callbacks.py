@@ -14,6 +14,7 @@ from bevel.core.dtypes import default_dtype
 from bevel.core.handle import wrap
 from bevel.ops import callback as callback_op
 from bevel.ops import effect_callback as effect_op
+from bevel.ops.host import VECTORIZED
 
 
 def _announced(result_shape_dtypes: Any, what: str) -> tuple[tuple[Aval, ...], Any]:
@@ -47,7 +48,7 @@ def _flat_callback(
             )
         return tuple([np.asarray(x) for x in leaves])
 
-    flat.__qualname__ = name_of(fun)
+    flat.__name__ = flat.__qualname__ = name_of(fun)
     return flat
 
 
@@ -98,6 +99,11 @@ def pure_callback(
             "the program"
         )
     what = f"pure_callback of {name_of(callback)}"
+    if vmap_method not in (None, *VECTORIZED):
+        raise ValueError(
+            f"{what}: vmap_method must be one of {', '.join(VECTORIZED)}, or None to refuse vmap, got "
+            f"{vmap_method!r}"
+        )
     return _call(callback_op, what, callback, result_shape_dtypes, args, kwargs, vmap_method, False)
 
 

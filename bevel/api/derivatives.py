@@ -23,7 +23,7 @@ from bevel.api.flat import (
 from bevel.core import dtypes, tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import ParamMutationError
-from bevel.core.handle import WEAK, Handle, fresh_tag, wrap
+from bevel.core.handle import WEAK, Handle, KeyTag, fresh_tag, wrap
 from bevel.core.ref import Cell, Scope, write_back
 from bevel.core.source import user_source, where
 from bevel.numpy.convert import enter
@@ -148,7 +148,7 @@ class Flat:
                 )
             result, aux = result
         outs = self.out.flatten(result, self.what)
-        aux_outs = self.aux.flatten(aux, self.what)
+        aux_outs = self.aux.flatten(aux, self.what, arrays_only=False)
         self.changed = scope.changed()
         contents = [as_handle(c, "the content of a cell")._v for c in self.changed.values()]
         return [*outs, *aux_outs, *contents]
@@ -180,6 +180,11 @@ def check_inputs(
             raise TypeError(
                 f"{what}: holomorphic=True needs complex inputs, got {dtype.name}; convert them "
                 "first"
+            )
+        if type(h._tag) is KeyTag and not allow_int:
+            raise TypeError(
+                f"{what}: the input is a random key, which has no derivative.\n"
+                "Write instead: choose other argnums, so that the key is a plain argument."
             )
         if not dtypes.is_inexact(dtype) and not allow_int:
             raise TypeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import operator
@@ -13,15 +14,32 @@ import numpy as np
 from bevel.core import tree
 from bevel.core.aval import Aval, aval_of
 from bevel.core.dtypes import as_dtype
-from bevel.core.handle import Handle, fresh_tag, tag_key, wrap
+from bevel.core.handle import Handle, KeyTag, fresh_tag, tag_key, wrap
 from bevel.core.ref import Cell
 from bevel.core.source import user_source, where
 from bevel.numpy.convert import enter
+from bevel.numpy.scalars import KeyDtype
 
 
 def name_of(fun: Callable[..., Any]) -> str:
     """The name messages call a function by."""
+    if isinstance(fun, functools.partial):
+        return name_of(fun.func)
     return getattr(fun, "__name__", None) or type(fun).__name__
+
+
+def described(transform: str, fun: Any) -> str:
+    """What messages call a transformed function.
+
+    Raises:
+        TypeError: it is no function.
+    """
+    if not callable(fun):
+        raise TypeError(
+            f"{transform}: expected a function, got {type(fun).__name__}.\n"
+            f"Write instead: {transform}(f, ...), with the function itself and not its result f(x)."
+        )
+    return f"{transform} of {name_of(fun)}"
 
 
 def cells_of(leaf: Any) -> Sequence[Cell] | None:
@@ -45,14 +63,14 @@ def is_array_like(leaf: Any) -> bool:
     ) or hasattr(leaf, "__array__")
 
 
-def as_handle(leaf: Any, what: str, path: str = "") -> Handle:
+def as_handle(leaf: Any, what: str) -> Handle:
     """A handle on a leaf; the error says which argument or result it is."""
     if isinstance(leaf, Handle):
         return leaf
     if is_array_like(leaf) or hasattr(leaf, "__bevel_array__"):
         return enter(leaf)
     raise TypeError(
-        f"{what}{path} is a {type(leaf).__name__}, which is not an array, at "
+        f"{what} is a {type(leaf).__name__}, which is not an array, at "
         f"{where(user_source())}.\n"
         "Why: transformed functions take and return arrays, numbers, and pytrees of them "
         "(dict, list, tuple, registered classes), and modules with state as arguments.\n"
@@ -65,6 +83,10 @@ def as_handle(leaf: Any, what: str, path: str = "") -> Handle:
 class ShapeDtypeStruct:
     """The shape and dtype of an array that does not exist.
 
+    Args:
+        shape: of the array.
+        dtype: anything that names a dtype, or the dtype of an array of random keys.
+
     >>> ShapeDtypeStruct((2, 3), "float32")
     ShapeDtypeStruct(shape=(2, 3), dtype=float32)
     """
@@ -73,7 +95,7 @@ class ShapeDtypeStruct:
 
     def __init__(self, shape: Sequence[int], dtype: Any):
         self.shape = tuple(shape)
-        self.dtype = as_dtype(dtype)
+        self.dtype = dtype if isinstance(dtype, KeyDtype) else as_dtype(dtype)
 
     @property
     def ndim(self) -> int:
@@ -102,9 +124,19 @@ def like(leaf: Any, what: str) -> Handle:
     """A handle with the type of a leaf, which may be a `ShapeDtypeStruct`; its contents are never
     read.
     """
-    if isinstance(leaf, ShapeDtypeStruct):
-        return wrap(np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape))
-    return as_handle(leaf, what)
+    if not isinstance(leaf, ShapeDtypeStruct):
+        return as_handle(leaf, what)
+    if isinstance(leaf.dtype, KeyDtype):
+        words = np.broadcast_to(np.zeros((), np.uint32), (*leaf.shape, KeyTag.words))
+        return wrap(words, KeyTag(leaf.dtype.impl))
+    return wrap(np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape))
+
+
+def struct_of(aval: Aval, tag: Any) -> ShapeDtypeStruct:
+    """The shape and dtype users see of a value with a tag."""
+    if type(tag) is KeyTag:
+        return ShapeDtypeStruct(aval.shape[:-1], KeyDtype(tag.impl))
+    return ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
 def signature(h: Handle) -> tuple[Any, ...]:
@@ -121,11 +153,6 @@ def rewrap(values: Iterable[Any], tags: Iterable[Any]) -> list[Any]:
     return [wrap(v, fresh_tag(t)) for v, t in zip(values, tags, strict=True)]
 
 
-def avals(handles: Iterable[Handle]) -> list[Aval]:
-    """Abstract values of handles."""
-    return [aval_of(h._v) for h in handles]
-
-
 def argument_name(fun: Callable[..., Any], position: int) -> str:
     """`argument 1 (x)` for messages."""
     try:
@@ -136,30 +163,35 @@ def argument_name(fun: Callable[..., Any], position: int) -> str:
     return f"argument {position}{shown}"
 
 
-def flatten_arguments(fun, args: tuple, kwargs: dict) -> tuple[list[Any], Any]:
-    """Leaves of the arguments and their structure."""
-    return tree.flatten((args, kwargs))
-
-
 class Output:
     """Flat results of a user function, and how to build the user's result from them again."""
 
-    __slots__ = ("tags", "treedef")
+    __slots__ = ("others", "tags", "treedef")
 
     def __init__(self):
         self.treedef: Any = None
         self.tags: list[Any] = []
+        self.others: dict[int, Any] = {}
 
-    def flatten(self, result: Any, what: str) -> list[Any]:
-        """Values of a result's leaves; remembers the structure and the tags."""
+    def flatten(self, result: Any, what: str, arrays_only: bool = True) -> list[Any]:
+        """Values of a result's leaves; remembers the structure and the tags.
+
+        Unless `arrays_only`, leaves that are no arrays are remembered as they are.
+        """
         leaves, self.treedef = tree.flatten(result)
+        if not arrays_only:
+            self.others = {i: x for i, x in enumerate(leaves) if not is_array_like(x)}
+            leaves = [x for i, x in enumerate(leaves) if i not in self.others]
         handles = [as_handle(x, f"a result of {what}") for x in leaves]
         self.tags = [h._tag for h in handles]
         return [h._v for h in handles]
 
     def unflatten(self, values: Sequence[Any]) -> Any:
         """The user's result."""
-        return tree.unflatten(self.treedef, rewrap(values, self.tags))
+        leaves = rewrap(values, self.tags)
+        for i, x in self.others.items():  # in increasing order
+            leaves.insert(i, x)
+        return tree.unflatten(self.treedef, leaves)
 
 
 def as_tuple(numbers: Any) -> tuple[int, ...]:

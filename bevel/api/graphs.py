@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import Output, ShapeDtypeStruct, like, name_of
+from bevel.api.flat import Output, ShapeDtypeStruct, cells_of, like, name_of
 from bevel.core import tree
 from bevel.core.aval import Aval
 from bevel.core.graph import Graph, GraphBuilder, check
@@ -22,7 +22,7 @@ def _trace(
 ) -> tuple[Graph, list[Any], Output, int]:
     what = f"trace of {name_of(fun)}"
     leaves, treedef = tree.flatten((args, kwargs))
-    stateful = [not isinstance(x, Handle) and hasattr(x, "__bevel_cells__") for x in leaves]
+    stateful = [not isinstance(x, Handle) and cells_of(x) is not None for x in leaves]
     handles = [
         like(x, f"an argument of {what}") for x, s in zip(leaves, stateful, strict=True) if not s
     ]
@@ -70,5 +70,5 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """
     graph, _, out, _ = _trace(fun, args, kwargs)
     return tree.unflatten(
-        out.treedef, [ShapeDtypeStruct(a.shape, a.dtype) for a in graph.out_avals]
+        out.treedef, list(map(struct_of, graph.out_avals, out.tags))
     )

@@ -297,7 +297,8 @@ class _Residuals:
         self.sources = [*rows, *self.stacked, *self.once, *consts]  # one in two places: the last
         outputs = graph.outputs[:n_out] + self.stacked
         self.body = Graph(graph.inputs, live_equations(graph.eqns, outputs), outputs)
-        self.first = Graph(consts, live_equations(graph.eqns, self.once), self.once)
+        fixed = [e for e in graph.eqns if not any(o in varying for o in e.outputs) and not e.effect]
+        self.first = Graph(consts, live_equations(fixed, self.once), self.once)
         self.n_out = n_out
 
     def values(self, consts: Sequence[Any], xs: Sequence[Any], ys: Sequence[Any]) -> list[Any]:

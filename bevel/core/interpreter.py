@@ -182,7 +182,7 @@ def _quiet_context() -> contextvars.Context:
 quiet = _Quiet()
 
 
-def run_quietly(fn, *args, **kwargs):
+def run_quietly(fn, /, *args, **kwargs):
     """Call `fn` with NumPy's floating-point warnings off, safe to nest."""
     return _quiet_context().run(fn, *args, **kwargs)
 

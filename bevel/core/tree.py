@@ -28,7 +28,7 @@ def flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[li
     >>> leaves
     [1, 2]
     >>> unflatten(structure, [10, 20])
-    {'a': (10, None), 'b': 20}
+    {'b': 20, 'a': (10, None)}
     """
     return _flatten(tree, is_leaf)
 

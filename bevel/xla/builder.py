@@ -8,6 +8,7 @@ function's, or a region's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -395,6 +396,7 @@ class Builder(Structured):
         for eqn in graph.eqns:
             operands = [read(a) for a in eqn.inputs]
             self.outs = outs = [v.aval for v in eqn.outputs]
+            first = len(self.lines)
             if id(eqn) in cuts:
                 results = self._lower_cut(eqn, operands, outs)
             else:
@@ -404,6 +406,9 @@ class Builder(Structured):
                     f"the lowering rule of {eqn.op.name} wrote {results}, but its shape rule "
                     f"says {outs}"
                 )
+            if eqn.source is not None and eqn.source.scope:
+                place = f" loc({json.dumps(f'{eqn.source.scope}/{eqn.op.name}')})"
+                self.lines[first:] = [line + place for line in self.lines[first:]]
             env.update(zip(eqn.outputs, results, strict=True))
         self.outs = outer
         return [read(a) for a in graph.outputs]
