@@ -79,7 +79,9 @@ def test_unrolling_and_length(unroll, length, reverse):
     xs = np.linspace(0.1, 0.9, length)
 
     def f(xs):
-        return lax.scan(lambda c, x: (c * 1.5 + x, c - x), f64(1.0), xs, reverse=reverse, unroll=unroll)
+        return lax.scan(
+            lambda c, x: (c * 1.5 + x, c - x), f64(1.0), xs, reverse=reverse, unroll=unroll
+        )
 
     c, ys = 1.0, []
     for x in xs[::-1] if reverse else xs:
@@ -142,13 +144,19 @@ def test_weak_carries_take_the_dtype_of_the_body():
 
 
 def test_carries_that_change_are_refused():
-    with pytest.raises(TypeError, match=r"(?s)scan of <lambda>.*test_control.*carry\['a'\]: float32\[\] in, float32\[2\] out.*astype"):
+    with pytest.raises(
+        TypeError,
+        match=r"(?s)scan of <lambda>.*test_control.*carry\['a'\]: float32\[\] in, "
+        r"float32\[2\] out.*astype",
+    ):
         lax.scan(lambda c, x: ({"a": c["a"] * bnp.ones(2)}, x), {"a": 1.0}, np.ones(3))
     with pytest.raises(TypeError, match=r"int32\[\] in, float32\[\] out"):
         lax.scan(lambda c, x: (c * 0.5, x), bnp.int32(1), np.ones(3))
     with pytest.raises(TypeError, match=r"(?s)structures differ.*in:.*out:"):
         lax.scan(lambda c, x: ((c, c), x), 1.0, np.ones(3))
-    with pytest.raises(TypeError, match=r"(?s)must return a pair \(carry, y\).*Array.*return carry, None"):
+    with pytest.raises(
+        TypeError, match=r"(?s)must return a pair \(carry, y\).*Array.*return carry, None"
+    ):
         lax.scan(lambda c, x: c, 1.0, np.ones(3))
     with pytest.raises(TypeError, match=r"must return a pair"):
         lax.scan(lambda c, x: (c, c, c), 1.0, np.ones(3))
@@ -189,7 +197,10 @@ def test_cells_in_bodies():
         seen[...] = seen[...] * 0.5 + x
         return c, count[...] * 1
 
-    for run in (lambda: lax.scan(f, 0, bnp.ones((3, 2))), bv.jit(lambda: lax.scan(f, 0, bnp.ones((3, 2))))):
+    for run in (
+        lambda: lax.scan(f, 0, bnp.ones((3, 2))),
+        bv.jit(lambda: lax.scan(f, 0, bnp.ones((3, 2)))),
+    ):
         count[...], seen[...] = 0, bnp.zeros(2)
         assert run()[1].tolist() == [1, 2, 3]
         assert int(count[...]) == 3 and seen[...].tolist() == [1.75, 1.75]
@@ -209,7 +220,9 @@ def test_cells_in_bodies():
 
             return branch
 
-        return lax.cond(p, add(100), add(1000)), lax.switch(bnp.where(p, 2, 0), [lambda: 0, add(5), add(7)])
+        return lax.cond(p, add(100), add(1000)), lax.switch(
+            bnp.where(p, 2, 0), [lambda: 0, add(5), add(7)]
+        )
 
     a, b = bv.jit(twice)(True)
     assert (int(a), int(b), int(count[...])) == (100, 7, 117)
@@ -270,7 +283,9 @@ def test_bodies_close_over_traced_values():
     for g in (f, bv.jit(f), bv.vmap(f, in_axes=(None, 0))):
         args = (w, f64(XS)[None]) if g not in (f,) and not hasattr(g, "lower") else (w, f64(XS))
         close(bnp.sum(g(*args)), plain(w, f64(XS)))
-        close(bv.grad(lambda w, g=g, args=args: bnp.sum(g(w, args[1])))(w), bv.grad(plain)(w, f64(XS)))
+        close(
+            bv.grad(lambda w, g=g, args=args: bnp.sum(g(w, args[1])))(w), bv.grad(plain)(w, f64(XS))
+        )
 
 
 # -- scan: derivatives -----------------------------------------------------------------------------
@@ -351,7 +366,9 @@ def test_a_loop_that_nothing_differentiable_passes_is_no_obstacle():
         return x**2 * k
 
     assert float(bv.grad(f)(3.0, 20)) == 30
-    g = lambda x: lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * 2.0), (0, 1.0))[1] * x
+    g = lambda x: (
+        lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * 2.0), (0, 1.0))[1] * x
+    )
     assert float(bv.grad(g)(2.0)) == 8
 
 
@@ -389,7 +406,9 @@ def test_random_numbers_in_a_differentiated_loop():
 
 
 def test_a_tangent_that_enters_the_carry_late():
-    f = lambda x: lax.scan(lambda c, v: ((c[1], c[2], c[2] * v), c[0]), (f64(0.0), f64(1.0), x), f64(XS))[1].sum()
+    f = lambda x: lax.scan(
+        lambda c, v: ((c[1], c[2], c[2] * v), c[0]), (f64(0.0), f64(1.0), x), f64(XS)
+    )[1].sum()
     close(bv.grad(f)(f64(0.5)), numeric(f, 0.5))
     close(bv.jvp(f, (f64(0.5),), (f64(1.0),))[1], numeric(f, 0.5))
 
@@ -399,12 +418,14 @@ def test_a_tangent_that_enters_the_carry_late():
 
 def test_residuals_are_what_the_backward_pass_needs():
     n, x = 5, f64(np.ones(3))
-    loop = lambda body: lambda c, w=None: lax.scan(lambda c, _: (body(c, w), None), c, None, length=n)[0].sum()
+    loop = lambda body: (
+        lambda c, w=None: lax.scan(lambda c, _: (body(c, w), None), c, None, length=n)[0].sum()
+    )
     assert stacked(bv.grad(loop(lambda c, w: c * 2 + 1)), x) == []
     assert stacked(bv.grad(loop(lambda c, w: bnp.sin(c))), x) == [(5, 3)]
     assert stacked(bv.grad(loop(lambda c, w: bnp.exp(c))), x) == [(5, 3)]
     assert stacked(bv.grad(loop(lambda c, w: bnp.tanh(c) + bnp.cumsum(c))), x) == [(5, 3)]
-    # A constant is handed over as it is, and what is computed from constants alone is computed once.
+    # A constant is handed over as it is; what is computed from constants alone, once.
     w = f64(np.full((3, 3), 0.1))
     for body in (
         lambda c, w: c @ w,
@@ -437,7 +458,9 @@ def test_what_every_step_hands_on_is_a_constant():
     w, c = f64(np.full((3, 3), 0.2)), f64(np.ones(3))
 
     def f(w, c):
-        (w, c), _ = lax.scan(lambda s, _: ((s[0], bnp.sin(s[1] @ s[0])), None), (w, c), None, length=5)
+        (w, c), _ = lax.scan(
+            lambda s, _: ((s[0], bnp.sin(s[1] @ s[0])), None), (w, c), None, length=5
+        )
         return c.sum() + w.sum()
 
     (loop,) = equations(bv.make_graph(f)(w, c), "scan")
@@ -468,7 +491,9 @@ def test_unused_results_and_carries_are_not_computed():
     # Only the last carry is used: nothing is stacked.
     assert stacked(lambda x: lax.scan(lambda c, v: (c * v, c), x, f64(XS))[0], f64(0.5)) == []
     # Unused branches' results and calls' results go, too.
-    g = bv.make_graph(lambda p, x: lax.cond(p, lambda: (bnp.sin(x), x), lambda: (x, bnp.cos(x)))[1])(True, 1.0)
+    g = bv.make_graph(
+        lambda p, x: lax.cond(p, lambda: (bnp.sin(x), x), lambda: (x, bnp.cos(x)))[1]
+    )(True, 1.0)
     assert not equations(g, "sin") and equations(g, "cos")
     g = bv.make_graph(lambda x: bv.jit(lambda x: (bnp.sin(x), bnp.cos(x)))(x)[1])(1.0)
     assert not equations(g, "sin") and equations(g, "cos")
@@ -486,10 +511,19 @@ def test_gradient_of_a_loop_needs_no_forward_results():
 
 def test_while_loops():
     assert int(lax.while_loop(lambda v: v < 100, lambda v: v * 3, 1)) == 243
-    v = lax.while_loop(lambda v: v["i"] < 3, lambda v: {"i": v["i"] + 1, "x": v["x"] * 2}, {"i": 0, "x": bnp.ones(2)})
+    v = lax.while_loop(
+        lambda v: v["i"] < 3,
+        lambda v: {"i": v["i"] + 1, "x": v["x"] * 2},
+        {"i": 0, "x": bnp.ones(2)},
+    )
     assert v["x"].tolist() == [8, 8]
     assert float(lax.while_loop(lambda v: False, lambda v: v * 2, 5.0)) == 5
-    assert float(bv.jit(lambda n: lax.while_loop(lambda v: v < n, lambda v: v * 2, 1.0))(bnp.float32(9))) == 16
+    assert (
+        float(
+            bv.jit(lambda n: lax.while_loop(lambda v: v < n, lambda v: v * 2, 1.0))(bnp.float32(9))
+        )
+        == 16
+    )
     with pytest.raises(TypeError, match=r"(?s)must return one boolean scalar.*int32\[\].*v < 10"):
         lax.while_loop(lambda v: v, lambda v: v, 1)
     with pytest.raises(TypeError, match=r"(?s)boolean scalar.*bool\[2\].*any"):
@@ -500,7 +534,9 @@ def test_while_loops():
 
 def test_forward_derivatives_of_while_loops():
     def f(x, limit=30.0):
-        return lax.while_loop(lambda s: s[1] < limit, lambda s: (s[0] + 1, s[1] * x + s[0]), (0, x))[1]
+        return lax.while_loop(
+            lambda s: s[1] < limit, lambda s: (s[0] + 1, s[1] * x + s[0]), (0, x)
+        )[1]
 
     x = f64(1.7)
     y, t = bv.jvp(f, (x,), (f64(1.0),))
@@ -510,10 +546,15 @@ def test_forward_derivatives_of_while_loops():
     close(bv.jacfwd(bv.jacfwd(f))(x), numeric(lambda x: bv.jacfwd(f)(x), 1.7), 1e-4)
     close(bv.linearize(f, x)[1](f64(2.0)), 2 * np.asarray(t))
     # A tangent that enters the carry only through another part of it.
-    g = lambda x: lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[2] * 2, s[3], s[3] * x), (0, x * 0, f64(1.0), x))[1]
+    g = lambda x: lax.while_loop(
+        lambda s: s[0] < 3, lambda s: (s[0] + 1, s[2] * 2, s[3], s[3] * x), (0, x * 0, f64(1.0), x)
+    )[1]
     close(bv.jvp(g, (x,), (f64(1.0),))[1], numeric(g, 1.7), 1e-5)
     for way in (bv.grad(f), bv.jit(bv.grad(f)), bv.grad(bv.jit(f)), bv.jacrev(f)):
-        with pytest.raises(bv.errors.Unsupported, match=r"(?s)while_loop \(written at .*test_control.*lax\.scan.*Python integers"):
+        with pytest.raises(
+            bv.errors.Unsupported,
+            match=r"(?s)while_loop \(written at .*test_control.*lax\.scan.*Python integers",
+        ):
             way(x)
 
 
@@ -528,8 +569,10 @@ def test_fori_loops():
     x = bnp.arange(4.0)
     assert lax.fori_loop(0, 4, lambda i, v: v.at[i].mul(2), x).tolist() == [0, 2, 4, 6]
     assert float(lax.fori_loop(0, 7, lambda i, v: v + x[i % 4], 0.0, unroll=3)) == 6 + 3
-    close(bv.grad(lambda x: lax.fori_loop(0, 4, lambda i, v: bnp.sin(v) * x, x))(f64(0.8)),
-          numeric(lambda x: lax.fori_loop(0, 4, lambda i, v: bnp.sin(v) * x, x), 0.8))
+    close(
+        bv.grad(lambda x: lax.fori_loop(0, 4, lambda i, v: bnp.sin(v) * x, x))(f64(0.8)),
+        numeric(lambda x: lax.fori_loop(0, 4, lambda i, v: bnp.sin(v) * x, x), 0.8),
+    )
     with pytest.raises(bv.errors.Unsupported, match="Python integers"):
         bv.jit(bv.grad(lambda x, n: lax.fori_loop(0, n, lambda i, v: v * x, x)))(0.8, 3)
     with pytest.raises(TypeError, match="upper must be an integer scalar"):
@@ -556,12 +599,24 @@ def test_branches():
     assert np.isnan(float(bv.jit(lambda p: lax.cond(p, lambda: np.nan, lambda: 1.0))(np.nan)))
     s = lambda i, x: lax.switch(i, [lambda x: x, lambda x: x * 10, lambda x: x * 100], x)
     for way in (s, bv.jit(s)):
-        assert [float(way(i, 1.0)) for i in (-7, -1, 0, 1, 2, 3, 99)] == [1, 1, 1, 10, 100, 100, 100]
+        assert [float(way(i, 1.0)) for i in (-7, -1, 0, 1, 2, 3, 99)] == [
+            1,
+            1,
+            1,
+            10,
+            100,
+            100,
+            100,
+        ]
     for dtype, index in (("uint32", 2**32 - 1), ("int8", -100), ("int64", 2**40), ("uint8", 1)):
         i = bnp.asarray(index, dtype=dtype)
         assert float(bv.jit(s)(i, 1.0)) == float(s(i, 1.0))
     assert float(bv.jit(lambda i: lax.switch(i, [lambda: 3.0]))(5)) == 3
-    assert random.is_key(bv.jit(lambda p, k: lax.cond(p, lambda k: random.fold_in(k, 1), lambda k: k, k))(True, random.key(0)))
+    assert random.is_key(
+        bv.jit(lambda p, k: lax.cond(p, lambda k: random.fold_in(k, 1), lambda k: k, k))(
+            True, random.key(0)
+        )
+    )
 
 
 def test_only_the_chosen_branch_runs():
@@ -583,7 +638,10 @@ def test_only_the_chosen_branch_runs():
 
 
 def test_weak_results_of_branches():
-    assert bv.jit(lambda p: lax.cond(p, lambda: bnp.float16(1), lambda: 0.5))(False).dtype == bnp.float16
+    assert (
+        bv.jit(lambda p: lax.cond(p, lambda: bnp.float16(1), lambda: 0.5))(False).dtype
+        == bnp.float16
+    )
     out = bv.jit(lambda p: lax.cond(p, lambda: 1, lambda: 2.5))(False)
     assert float(out) == 2.5
     assert bv.jit(lambda p: lax.cond(p, lambda: 1.0, lambda: 2.0))(True).weak_type
@@ -594,7 +652,11 @@ def test_weak_results_of_branches():
 
 def test_branches_that_do_not_fit_are_refused():
     jc = lambda f, g: bv.jit(lambda p, x: lax.cond(p, f, g, x))(True, bnp.ones(2))
-    with pytest.raises(TypeError, match=r"(?s)different types at .*test_control.*result 1 is float32\[\] from .* and float32\[2\] from"):
+    with pytest.raises(
+        TypeError,
+        match=r"(?s)different types at .*test_control.*result 1 is float32\[\] from .* and "
+        r"float32\[2\] from",
+    ):
         jc(lambda x: (x, x), lambda x: (x, x.sum()))
     with pytest.raises(TypeError, match="(?s)different structures.*same structure"):
         jc(lambda x: (x, x), lambda x: x)
@@ -631,8 +693,10 @@ def test_gradients_of_branches():
         close(bv.grad(bv.jit(f), (1, 2))(p_, *args), wanted)
         close(bv.jit(bv.jacfwd(f, (1, 2)))(p_, *args), wanted)
         close(bv.jit(bv.hessian(f, (1, 2)))(p_, *args), bv.hessian(plain, (1, 2))(p, *args))
-        close(bv.jit(lambda p, x, y: bv.jvp(lambda x: f(p, x, y), (x,), (x,))[1])(p_, *args),
-              np.asarray(wanted[0]) * 0.4)
+        close(
+            bv.jit(lambda p, x, y: bv.jvp(lambda x: f(p, x, y), (x,), (x,))[1])(p_, *args),
+            np.asarray(wanted[0]) * 0.4,
+        )
 
 
 def test_a_branch_without_a_derivative_gives_zero():
@@ -688,7 +752,9 @@ def test_associative_scan(n, reverse):
         ys.append(y)
     out = lax.associative_scan(compose, {"a": f64(a), "b": f64(b)}, reverse=reverse)
     close(out["b"], np.array(ys[::-1] if reverse else ys).reshape(n))
-    loss = lambda a: (lax.associative_scan(compose, {"a": a, "b": f64(b)}, reverse=reverse)["b"] ** 2).sum()
+    loss = lambda a: (
+        lax.associative_scan(compose, {"a": a, "b": f64(b)}, reverse=reverse)["b"] ** 2
+    ).sum()
     close(bv.grad(loss)(f64(a)), numeric(loss, a), 1e-5)
 
 
@@ -699,7 +765,11 @@ def test_associative_scan_takes_matrices_and_checks_types():
     for x in m[1:]:
         wanted.append(wanted[-1] @ x)
     close(out, np.stack(wanted))
-    assert lax.associative_scan(bnp.logical_or, bnp.array([False, True, False])).tolist() == [False, True, True]
+    assert lax.associative_scan(bnp.logical_or, bnp.array([False, True, False])).tolist() == [
+        False,
+        True,
+        True,
+    ]
     assert lax.associative_scan(bnp.add, np.array([1, 2, 3])).dtype == bnp.int32
     calls = []
     lax.associative_scan(lambda a, b: (calls.append(a.shape), a + b)[1], bnp.ones(64))
@@ -725,13 +795,20 @@ def newton(f, x0):
 
 def test_custom_root():
     def root(a, b):
-        return lax.custom_root(lambda x: x**3 - a * x - b, f64(2.0), newton, lambda g, y: y / g(f64(1.0)))
+        return lax.custom_root(
+            lambda x: x**3 - a * x - b, f64(2.0), newton, lambda g, y: y / g(f64(1.0))
+        )
 
     a, b = f64(1.5), f64(2.0)
     x = float(root(a, b))
     assert abs(x**3 - 1.5 * x - 2) < 1e-12
     wanted = (x / (3 * x * x - 1.5), 1 / (3 * x * x - 1.5))
-    for way in (bv.grad(root, (0, 1)), bv.jit(bv.grad(root, (0, 1))), bv.grad(bv.jit(root), (0, 1)), bv.jacfwd(root, (0, 1))):
+    for way in (
+        bv.grad(root, (0, 1)),
+        bv.jit(bv.grad(root, (0, 1))),
+        bv.grad(bv.jit(root), (0, 1)),
+        bv.jacfwd(root, (0, 1)),
+    ):
         close(way(a, b), wanted)
     close(bv.hessian(root)(a, b), numeric(lambda a: bv.grad(root)(a, b), 1.5), 1e-5)
     loop = lambda a: lax.scan(lambda c, _: (root(a, c), None), b, None, length=3)[0]
@@ -772,8 +849,12 @@ def test_custom_linear_solve():
     close(bv.jacfwd(solve)(f64(m), f64(b)), bv.jacfwd(plain)(f64(m), f64(b)))
     h = bv.hessian(loss(solve), 1)(f64(m), f64(b))
     close(h, bv.hessian(loss(plain), 1)(f64(m), f64(b)))
-    close(bv.grad(lambda m: lax.scan(lambda c, _: (solve(m, c), None), f64(b), None, length=2)[0].sum())(f64(m)),
-          bv.grad(lambda m: plain(m, plain(m, f64(b))).sum())(f64(m)))
+    close(
+        bv.grad(
+            lambda m: lax.scan(lambda c, _: (solve(m, c), None), f64(b), None, length=2)[0].sum()
+        )(f64(m)),
+        bv.grad(lambda m: plain(m, plain(m, f64(b))).sum())(f64(m)),
+    )
 
 
 def test_custom_linear_solve_of_trees_and_errors():
@@ -819,7 +900,11 @@ def test_loops_as_in_jax():
     rng = np.random.default_rng(0)
     w, xs = rng.normal(size=(3, 3)).astype(np.float32), rng.normal(size=(5, 3)).astype(np.float32)
     wanted = jax.jit(jax.value_and_grad(model(jnp, jax.lax), (0, 1)))(w, xs)
-    close(bv.jit(bv.value_and_grad(model(bnp, lax), (0, 1)))(w, xs), jax.tree.map(np.asarray, wanted), 1e-4)
+    close(
+        bv.jit(bv.value_and_grad(model(bnp, lax), (0, 1)))(w, xs),
+        jax.tree.map(np.asarray, wanted),
+        1e-4,
+    )
     dtypes = lambda lax_, init, x: str(lax_.scan(lambda c, x: (c * x, c), init, x)[0].dtype)
     for init in (0, 0.5, np.float32(1), np.int32(1)):
         for dtype in ("int8", "float16", "bfloat16", "float32"):

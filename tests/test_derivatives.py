@@ -147,9 +147,14 @@ def test_constants_and_unused_arguments_have_zero_gradient():
     close(bv.grad(lambda x, y: y)(bnp.ones((2, 0)), 1.0), np.zeros((2, 0)))
     g = bv.grad(lambda x: lax.stop_gradient(x**2) * x)(3.0)
     close(g, 9.0)
-    close(bv.grad(lambda p: lax.stop_gradient(p)["a"] * p["b"])({"a": 2.0, "b": 3.0}), {"a": 0.0,
-    "b": 2.0})
-    assert bv.jvp(lambda x: lax.stop_gradient(x), (bnp.ones(2),), (bnp.ones(2),))[1].tolist() == [0, 0]
+    close(
+        bv.grad(lambda p: lax.stop_gradient(p)["a"] * p["b"])({"a": 2.0, "b": 3.0}),
+        {"a": 0.0, "b": 2.0},
+    )
+    assert bv.jvp(lambda x: lax.stop_gradient(x), (bnp.ones(2),), (bnp.ones(2),))[1].tolist() == [
+        0,
+        0,
+    ]
 
 
 def test_third_derivatives_against_differences():
@@ -176,8 +181,9 @@ def test_nan_inf_and_overflow_pass_through():
     assert np.isinf(bv.grad(lambda x: x**2 * 3e38)(bnp.float32(1e10)))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "complex64",
-"complex128"])
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+)
 def test_gradients_keep_the_dtype(dtype):
     x = bnp.asarray([0.5, -0.25, 2.0], dtype=dtype)
 
@@ -357,8 +363,10 @@ def test_jacobians_of_arrays():
 
 def jacobian_cases():
     f = lambda p, q: {"u": p["a"] * q, "v": [p["b"].sum()]}
-    args = ({"a": np.array([1.0, 2.0], np.float32), "b": np.ones((2, 2), np.float32)},
-    np.float32(3))
+    args = (
+        {"a": np.array([1.0, 2.0], np.float32), "b": np.ones((2, 2), np.float32)},
+        np.float32(3),
+    )
     for argnums in (0, 1, (0, 1), (1,), -1):
         yield f, args, argnums
 
@@ -432,8 +440,9 @@ UNDER = {
     "vmap of jit": lambda f: bv.vmap(bv.jit(f)),
     "vmap of remat": lambda f: bv.vmap(bv.remat(f)),
     "vmap of cond": lambda f: bv.vmap(lambda x: lax.cond(x > -9, f, bnp.cos, x)),
-    "scan of vmap": lambda f: lambda xs: lax.scan(lambda c, x: (c, bv.vmap(f)(x)), 0.0,
-    xs[None])[1][0],
+    "scan of vmap": lambda f: (
+        lambda xs: lax.scan(lambda c, x: (c, bv.vmap(f)(x)), 0.0, xs[None])[1][0]
+    ),
     "loop": lambda f: lambda xs: lax.fori_loop(0, 1, lambda i, x: f(x), xs),
 }
 
@@ -482,8 +491,10 @@ def test_defjvps():
         return x * y, z
 
     f.defjvps(lambda t, out, x, y, z: (10 * t, 0 * t), None, lambda t, out, x, y, z: (0 * t, t))
-    close(bv.grad(lambda x, y, z: f(x, y, z)[0] + f(x, y, z)[1], (0, 1, 2))(2.0, 3.0, 4.0), (10.0,
-    0.0, 1.0))
+    close(
+        bv.grad(lambda x, y, z: f(x, y, z)[0] + f(x, y, z)[1], (0, 1, 2))(2.0, 3.0, 4.0),
+        (10.0, 0.0, 1.0),
+    )
     h = bv.custom_jvp(lambda x: x)
     h.defjvps(None)
     assert float(bv.grad(h)(1.0)) == 0
@@ -517,7 +528,9 @@ def test_rules_of_custom_jvp_are_checked():
 
     with pytest.raises(AttributeError, match=r"no rule yet.*defjvp"):
         bv.custom_jvp(bnp.sin)(1.0)
-    with pytest.raises(TypeError, match=r"must return \(result, tangent of the result\), not Array"):
+    with pytest.raises(
+        TypeError, match=r"must return \(result, tangent of the result\), not Array"
+    ):
         with_rule(lambda p, t: p[0])()
     with pytest.raises(TypeError, match="(?s)jvp rule returns the structure.*as the result"):
         with_rule(lambda p, t: (p[0], t[0]))()
@@ -525,7 +538,10 @@ def test_rules_of_custom_jvp_are_checked():
         with_rule(lambda p, t: ((p[0], p[0]), t[0]))()
     with pytest.raises(TypeError, match=r"tangent float32\[\] for a value float32\[2\]"):
         with_rule(lambda p, t: ((p[0], p[0]), (t[0], 1.0)))()
-    with pytest.raises(TypeError, match=r"returns float32\[3\] as the result, but the function returns float32\[2\]"):
+    with pytest.raises(
+        TypeError,
+        match=r"returns float32\[3\] as the result, but the function returns float32\[2\]",
+    ):
         with_rule(lambda p, t: ((bnp.ones(3), p[0]), (t[0], t[0])))()
     with pytest.raises(TypeError, match="only be passed by keyword"):
         g = bv.custom_jvp(lambda x, *, k=1: x)
@@ -604,8 +620,10 @@ def test_custom_vjp_cotangents():
     def f(p, n, q=4.0):
         return p["a"] * n * q
 
-    f.defvjp(lambda p, n, q: (f(p, n, q), p), lambda p, g: ({"a": g * 7, "b": None, "c": None},
-    None, None))
+    f.defvjp(
+        lambda p, n, q: (f(p, n, q), p),
+        lambda p, g: ({"a": g * 7, "b": None, "c": None}, None, None),
+    )
     p = {"a": 2.0, "b": 3.0, "c": None}
     close(bv.grad(lambda p, q: f(p, 3, q), (0, 1))(p, 5.0), ({"a": 7.0, "b": 0.0, "c": None}, 0.0))
     close(bv.grad(lambda p: f(p, 3))(p), {"a": 7.0, "b": 0.0, "c": None})
@@ -652,8 +670,9 @@ def test_residuals_of_custom_vjp_may_be_anything():
     f = bv.custom_vjp(lambda x: x**2)
     f.defvjp(lambda x: (x**2, {"x": x, "k": [2, None]}), lambda r, g: (g * r["x"] * r["k"][0],))
     close(bv.grad(f)(3.0), 6.0)
-    close(bv.grad(lambda x: lax.scan(lambda c, _: (f(c), None), x, None, length=2)[0])(3.0), 4 *
-    27.0)
+    close(
+        bv.grad(lambda x: lax.scan(lambda c, _: (f(c), None), x, None, length=2)[0])(3.0), 4 * 27.0
+    )
 
 
 # -- closures of custom rules ----------------------------------------------------------------------
@@ -665,8 +684,9 @@ def scaled(kind, w, in_function):
     """
     if kind == "jvp":
         f = bv.custom_jvp(lambda x: (x * w).sum() if in_function else x.sum())
-        f.defjvp(lambda p, t: ((p[0] * w).sum() if in_function else p[0].sum(), (t[0] * w *
-        10).sum()))
+        f.defjvp(
+            lambda p, t: ((p[0] * w).sum() if in_function else p[0].sum(), (t[0] * w * 10).sum())
+        )
     else:
         f = bv.custom_vjp(lambda x: (x * w).sum() if in_function else x.sum())
         f.defvjp(
@@ -690,18 +710,27 @@ def closure_cases(make):
     mapped = lambda x: bv.vmap(lambda w: f(x, w))(two).sum() / 2
     yield "grad of vmap", lambda x, w: bv.grad(mapped)(x)
     yield "grad of remat", bv.grad(bv.remat(f))
-    yield "grad of scan", bv.grad(lambda x, w: lax.scan(lambda c, v: (c + f(x, v), None), 0.0,
-    two)[0] / 2)
-    yield "grad of scan, w from outside", bv.grad(
-        lambda x, w: lax.scan(lambda c, _: (c + f(x, w), None), 0.0, None, length=2)[0] / 2
+    yield (
+        "grad of scan",
+        bv.grad(lambda x, w: lax.scan(lambda c, v: (c + f(x, v), None), 0.0, two)[0] / 2),
     )
-    yield "jit of grad of cond", bv.jit(
-        bv.grad(lambda x, w: lax.cond(x[0] > -9, lambda w: f(x, w), lambda w: x.sum(), w))
+    yield (
+        "grad of scan, w from outside",
+        bv.grad(
+            lambda x, w: lax.scan(lambda c, _: (c + f(x, w), None), 0.0, None, length=2)[0] / 2
+        ),
     )
-    yield "vmap of grad of jit", lambda x, w: bv.vmap(bv.grad(bv.jit(f)), in_axes=(None, 0))(x,
-    two)[1]
-    yield "grad of jit of vmap", bv.grad(
-        bv.jit(lambda x, w: bv.vmap(lambda v: bv.jit(f)(x, v))(two).sum() / 2)
+    yield (
+        "jit of grad of cond",
+        bv.jit(bv.grad(lambda x, w: lax.cond(x[0] > -9, lambda w: f(x, w), lambda w: x.sum(), w))),
+    )
+    yield (
+        "vmap of grad of jit",
+        lambda x, w: bv.vmap(bv.grad(bv.jit(f)), in_axes=(None, 0))(x, two)[1],
+    )
+    yield (
+        "grad of jit of vmap",
+        bv.grad(bv.jit(lambda x, w: bv.vmap(lambda v: bv.jit(f)(x, v))(two).sum() / 2)),
     )
 
 
@@ -720,14 +749,17 @@ def test_closing_over_what_is_differentiated():
     for kind in ("jvp", "vjp"):
         with pytest.raises(TypeError, match=r"(?s)closes over a value.*stop_gradient"):
             bv.grad(lambda w, kind=kind: scaled(kind, w, True)(f64(X)))(f64(W))
-        with pytest.raises(TypeError, match=r"(?s)closes over a value.*pass the value as an argument"):
+        with pytest.raises(
+            TypeError, match=r"(?s)closes over a value.*pass the value as an argument"
+        ):
             bv.grad(bv.jit(lambda w, kind=kind: scaled(kind, w, True)(f64(X))))(f64(W))
         held = lambda w, kind=kind: scaled(kind, lax.stop_gradient(w), True)(f64(X) * w)
         close(bv.grad(held)(f64(W)), 10 * W * X)
         # The rule's own scale may depend on w: to first order it is a constant.
         rule_only = lambda w, kind=kind: scaled(kind, w, False)(w)
         close(bv.grad(rule_only)(f64(W)), 10 * W)
-        close(bv.grad(lambda w, g=bv.grad(rule_only): g(w).sum())(f64(W)), np.full(3, 10.0))
+        once = bv.grad(rule_only)
+        close(bv.grad(lambda w, g=once: g(w).sum())(f64(W)), np.full(3, 10.0))
 
 
 def test_second_order_through_a_closure():
@@ -747,8 +779,10 @@ def test_rules_may_use_control_flow_on_closed_values():
         return g(x)
 
     close(bv.grad(bv.jit(f))(2.0, 3.0), 9.0)
-    close(bv.grad(lambda x: lax.scan(lambda c, w: (f(c, w), None), x, f64([2.0,
-    3.0]))[0])(f64(1.0)), 36.0)
+    close(
+        bv.grad(lambda x: lax.scan(lambda c, w: (f(c, w), None), x, f64([2.0, 3.0]))[0])(f64(1.0)),
+        36.0,
+    )
 
 
 def test_custom_functions_do_not_write_state():
@@ -759,10 +793,15 @@ def test_custom_functions_do_not_write_state():
         return x
 
     for g in (bv.custom_jvp(f), bv.custom_vjp(f)):
-        (g.defjvps(None) if isinstance(g, bv.custom_jvp) else g.defvjp(lambda x: (x, None), lambda
-        r, g: (g,)))
+        (
+            g.defjvps(None)
+            if isinstance(g, bv.custom_jvp)
+            else g.defvjp(lambda x: (x, None), lambda r, g: (g,))
+        )
         for call in (g, bv.jit(g), bv.grad(g)):
-            with pytest.raises(bv.errors.StateError, match="(?s)writes a state cell.*test_derivatives"):
+            with pytest.raises(
+                bv.errors.StateError, match="(?s)writes a state cell.*test_derivatives"
+            ):
                 call(1.0)
     assert float(cell[...]) == 0
 
@@ -808,7 +847,9 @@ def test_closure_convert():
     def f(x):
         converted, captured = bv.closure_convert(lambda y: {"o": (y * x).sum()}, bnp.ones(3))
         assert len(captured) == 1
-        return converted(bnp.ones(3), *captured)["o"], bv.grad(lambda c: converted(bnp.ones(3), c)["o"])(*captured)
+        return converted(bnp.ones(3), *captured)["o"], bv.grad(
+            lambda c: converted(bnp.ones(3), c)["o"]
+        )(*captured)
 
     y, g = bv.jit(f)(bnp.arange(3.0))
     assert float(y) == 3 and g.tolist() == [1, 1, 1]
@@ -840,11 +881,18 @@ def test_remat_computes_again():
     assert count(again, "remat_backward") == 1 and count(again, "cos") == 3
     residuals = [len(e.inputs) for e in again.eqns if e.op.name == "remat_backward"]
     assert residuals == [2]  # x and the cotangent: nothing computed is kept
-    for f in (bv.remat(layers), bv.checkpoint(layers), bv.remat(layers, prevent_cse=False), bv.jit(bv.remat(layers))):
+    for f in (
+        bv.remat(layers),
+        bv.checkpoint(layers),
+        bv.remat(layers, prevent_cse=False),
+        bv.jit(bv.remat(layers)),
+    ):
         close(bv.grad(f)(x), want)
         close(bv.jit(bv.grad(f))(x), want)
         close(bv.hessian(f)(x), bv.hessian(layers)(x))
-    assert count(bv.make_graph(bv.grad(bv.remat(layers, prevent_cse=False)))(x), "remat_backward") == 0
+    assert (
+        count(bv.make_graph(bv.grad(bv.remat(layers, prevent_cse=False)))(x), "remat_backward") == 0
+    )
 
 
 POLICIES = bv.checkpoint_policies
@@ -853,7 +901,7 @@ POLICIES = bv.checkpoint_policies
 @pytest.mark.parametrize(
     "policy, products, sines",
     [
-        # What the backward pass computes again. Only products need sines, and cosines need products.
+        # What the backward pass computes again: products need sines, cosines need products.
         (None, 3, 2),
         (POLICIES.nothing_saveable, 3, 2),
         (POLICIES.everything_saveable, 0, 0),
@@ -863,8 +911,13 @@ POLICIES = bv.checkpoint_policies
         (POLICIES.save_only_these_names("other"), 3, 2),
         (POLICIES.save_any_names_but_these("other"), 3, 0),
         (POLICIES.save_any_names_but_these("h"), 3, 2),
-        (POLICIES.save_from_both_policies(POLICIES.dots_saveable,
-        POLICIES.save_only_these_names("h")), 0, 0),
+        (
+            POLICIES.save_from_both_policies(
+                POLICIES.dots_saveable, POLICIES.save_only_these_names("h")
+            ),
+            0,
+            0,
+        ),
     ],
 )
 @pytest.mark.parametrize("inner", ["plain", "jit"])
@@ -883,10 +936,14 @@ def test_policies_keep_what_they_say(policy, products, sines, inner):
 
 
 def test_policies_do_not_keep_unneeded_arguments():
-    f = bv.remat(lambda x: bnp.sin(bv.checkpoint_name(bnp.exp(x), "e")),
-    policy=POLICIES.save_only_these_names("e"))
-    g = bv.remat(lambda x: bnp.sin(bv.checkpoint_name(bnp.cos(x) * 2, "e") * 3), policy=lambda op,
-    *a, **p: op.name in ("name", "sin"))
+    f = bv.remat(
+        lambda x: bnp.sin(bv.checkpoint_name(bnp.exp(x), "e")),
+        policy=POLICIES.save_only_these_names("e"),
+    )
+    g = bv.remat(
+        lambda x: bnp.sin(bv.checkpoint_name(bnp.cos(x) * 2, "e") * 3),
+        policy=lambda op, *a, **p: op.name in ("name", "sin"),
+    )
     for h in (f, g):
         graph = bv.make_graph(bv.grad(h))(f64(0.5))
         (back,) = [e for e in graph.eqns if e.op.name == "remat_backward"]
@@ -917,7 +974,9 @@ def test_remat_arguments():
 
 def test_remat_in_scan_and_nested():
     def f(x, n=4):
-        return lax.scan(bv.remat(lambda c, _: (bnp.sin(bnp.sin(c)), None)), x, None, length=n)[0].sum()
+        return lax.scan(bv.remat(lambda c, _: (bnp.sin(bnp.sin(c)), None)), x, None, length=n)[
+            0
+        ].sum()
 
     plain = lambda x: lax.scan(lambda c, _: (bnp.sin(bnp.sin(c)), None), x, None, length=4)[0].sum()
     close(bv.grad(f)(f64(X)), bv.grad(plain)(f64(X)))
@@ -925,8 +984,12 @@ def test_remat_in_scan_and_nested():
     deep = bv.remat(lambda x: bv.remat(lambda y: bnp.sin(bnp.exp(y)))(x).sum())
     close(bv.grad(deep)(f64(X)), numeric(deep, X))
     # The loop keeps one array per step, its carry, and not the intermediate sine.
-    shapes = [o.aval.shape for e in bv.make_graph(bv.grad(f))(f64(X)).eqns if e.op.name == "scan"
-    for o in e.outputs]
+    shapes = [
+        o.aval.shape
+        for e in bv.make_graph(bv.grad(f))(f64(X)).eqns
+        if e.op.name == "scan"
+        for o in e.outputs
+    ]
     assert shapes.count((4, 3)) == 1
 
 
@@ -948,12 +1011,14 @@ def test_low_precision_gradients_as_in_jax():
     w, x = rng.normal(size=(4, 4)).astype(np.float32), rng.normal(size=(3, 4)).astype(np.float32)
     for dtype, tol in (("float16", 2e-2), ("bfloat16", 2e-1), ("float32", 1e-5)):
         wanted = jax.grad(model(jnp), (0, 1))(jnp.asarray(w, dtype), jnp.asarray(x, dtype))
-        found = bv.jit(bv.grad(model(bnp), (0, 1)))(bnp.asarray(w, dtype=dtype), bnp.asarray(x,
-        dtype=dtype))
+        found = bv.jit(bv.grad(model(bnp), (0, 1)))(
+            bnp.asarray(w, dtype=dtype), bnp.asarray(x, dtype=dtype)
+        )
         for a, b in zip(found, wanted, strict=True):
             assert a.dtype.name == b.dtype.name == dtype
-            np.testing.assert_allclose(np.asarray(a, np.float32), np.asarray(b, np.float32),
-            rtol=tol, atol=tol)
+            np.testing.assert_allclose(
+                np.asarray(a, np.float32), np.asarray(b, np.float32), rtol=tol, atol=tol
+            )
 
 
 def test_complex_gradients_as_in_jax():
@@ -967,8 +1032,9 @@ def test_complex_gradients_as_in_jax():
         lambda n: lambda z: n.imag(n.log(z)).sum(),
         lambda n: lambda z: (n.fft.fft(z) * z[::-1]).real.sum(),
     ):
-        np.testing.assert_allclose(bv.grad(f(bnp))(bnp.asarray(z)), jax.grad(f(jnp))(z), rtol=1e-5,
-        atol=1e-5)
+        np.testing.assert_allclose(
+            bv.grad(f(bnp))(bnp.asarray(z)), jax.grad(f(jnp))(z), rtol=1e-5, atol=1e-5
+        )
         _, t = bv.jvp(f(bnp), (bnp.asarray(z),), (bnp.asarray(z * 1j),))
         np.testing.assert_allclose(t, jax.jvp(f(jnp), (z,), (z * 1j,))[1], rtol=1e-5, atol=1e-5)
 

@@ -76,7 +76,9 @@ def test_calls_and_scopes():
 
 
 def test_loops_and_branches():
-    assert printed(lambda x: lax.scan(lambda c, r: (c + r, c), x, np.ones(4, np.float32))[1], 1.0) == shown(
+    assert printed(
+        lambda x: lax.scan(lambda c, r: (c + r, c), x, np.ones(4, np.float32))[1], 1.0
+    ) == shown(
         """
         inputs a:float32[]
           b:float32[] c:float32[4] = scan[body={
@@ -146,7 +148,9 @@ def test_custom_rules_remat_and_callbacks():
     f.defjvp(lambda p, t: (f(*p), t[0]))
     text = printed(lambda x: bv.remat(f)(x), 1.0)
     assert "remat[graph={" in text and "custom_jvp_call[graph={" in text and "sin a" in text
-    text = printed(lambda x: bv.pure_callback(np.sort, bv.ShapeDtypeStruct((3,), "float32"), x), np.ones(3))
+    text = printed(
+        lambda x: bv.pure_callback(np.sort, bv.ShapeDtypeStruct((3,), "float32"), x), np.ones(3)
+    )
     assert "callback[fn=sort " in text and "0x" not in text
 
 
@@ -175,7 +179,13 @@ def eqn(op, inputs, outputs, **params):
 
 def test_the_checker_accepts_what_is_traced():
     f = lambda x: lax.scan(lambda c, r: (bnp.sin(c) * r, c), x, bnp.ones(3))[1].sum()
-    for g in (f, bv.grad(f), bv.jacfwd(f), bv.hessian(f), lambda x: bv.vmap(bv.grad(f))(x + bnp.ones(2))):
+    for g in (
+        f,
+        bv.grad(f),
+        bv.jacfwd(f),
+        bv.hessian(f),
+        lambda x: bv.vmap(bv.grad(f))(x + bnp.ones(2)),
+    ):
         check(bv.make_graph(g)(1.0))
 
 
@@ -202,7 +212,11 @@ def test_the_checker_refuses_broken_graphs():
     inner = Graph([x], [eqn(ops.sin, [Var(SCALAR)], [y])], [y])
     call = bv.make_graph(bv.jit(bnp.sin))(1.0).eqns[0]
     with pytest.raises(AssertionError, match="used before"):
-        check(Graph([z], [call.replace(inputs=[z], params={"graph": inner, "name": "f"})], call.outputs))
+        check(
+            Graph(
+                [z], [call.replace(inputs=[z], params={"graph": inner, "name": "f"})], call.outputs
+            )
+        )
     wide = call.replace(inputs=[z], outputs=[Var(ROW)])
     with pytest.raises(AssertionError, match="call at .* gives .*float32\\[\\]"):
         check(Graph([z], [wide], wide.outputs))
@@ -212,7 +226,9 @@ def test_traced_graphs_are_checked_in_tests(monkeypatch):
     assert config.get("check_graphs"), "conftest.py sets it before anything imports bevel"
     avals = iter([ROW])
     monkeypatch.setattr(ops.sin, "abstract", lambda x: next(avals, x))
-    with pytest.raises(AssertionError, match=r"sin at .*test_graphs.* the graph says \[float32\[3\]\]"):
+    with pytest.raises(
+        AssertionError, match=r"sin at .*test_graphs.* the graph says \[float32\[3\]\]"
+    ):
         trace(lambda x: [ops.sin(x)], [SCALAR], "test")
 
 
@@ -221,7 +237,9 @@ def test_traced_graphs_are_checked_in_tests(monkeypatch):
 
 def test_eval_shape():
     S = bv.ShapeDtypeStruct
-    out = bv.eval_shape(lambda x, *, k: {"a": (x[:, None] * k, x.sum()), "n": None}, S((4,), "float16"), k=2)
+    out = bv.eval_shape(
+        lambda x, *, k: {"a": (x[:, None] * k, x.sum()), "n": None}, S((4,), "float16"), k=2
+    )
     assert out == {"a": (S((4, 1), "float16"), S((), "float16")), "n": None}
     big = S((10**5, 10**5), bnp.float32)
     assert bv.eval_shape(lambda x: x @ x, big) == big and big.size == 10**10 and big.ndim == 2
@@ -229,7 +247,9 @@ def test_eval_shape():
     assert bv.eval_shape(bv.vmap(lambda x: x.sum()), S((3, 2), "int8")) == S((3,), "int32")
     assert bv.eval_shape(bv.jit(lambda x: x + 1), 1) == S((), "int32")
     cell = bv.ref(bnp.zeros(2))
-    assert bv.eval_shape(lambda c: c.__setitem__(..., c[...] + 1) or c[...] * 2, cell) == S((2,), "float32")
+    assert bv.eval_shape(lambda c: c.__setitem__(..., c[...] + 1) or c[...] * 2, cell) == S(
+        (2,), "float32"
+    )
     assert cell[...].tolist() == [0, 0]
     seen = []
     bv.eval_shape(lambda x: bv.debug.callback(seen.append, x), 1.0)
@@ -313,7 +333,9 @@ def test_errors_in_rules_show_the_rule():
         return (g + bnp.ones(2) + bnp.ones(3),)
 
     f.defvjp(lambda x: (x, None), bwd)
-    with pytest.raises((TypeError, ValueError), match=rf"test_graphs.py:{bwd.__code__.co_firstlineno + 1} \(bwd\)"):
+    with pytest.raises(
+        (TypeError, ValueError), match=rf"test_graphs.py:{bwd.__code__.co_firstlineno + 1} \(bwd\)"
+    ):
         bv.grad(bv.jit(lambda x: bnp.sin(f(x))))(1.0)
 
 
@@ -321,7 +343,9 @@ def test_errors_in_rules_show_the_rule():
 
 
 def sort(x):
-    return bv.pure_callback(np.sort, bv.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+    return bv.pure_callback(
+        np.sort, bv.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential"
+    )
 
 
 X = np.array([[3.0, 1.0], [2.0, 5.0], [9.0, 4.0]], np.float32)
@@ -337,7 +361,9 @@ def test_pure_callbacks_everywhere():
         "scan": lambda x: lax.scan(lambda c, r: (c, sort(r)), 0, x)[1],
         "map": lambda x: lax.map(sort, x),
         "cond": bv.jit(lambda x: lax.cond(x.sum() > 0, bv.vmap(sort), lambda x: x, x)),
-        "while": lambda x: lax.while_loop(lambda s: s[0] < 1, lambda s: (s[0] + 1, bv.vmap(sort)(s[1])), (0, x))[1],
+        "while": lambda x: lax.while_loop(
+            lambda s: s[0] < 1, lambda s: (s[0] + 1, bv.vmap(sort)(s[1])), (0, x)
+        )[1],
         "remat": bv.remat(bv.vmap(sort)),
     }
     for name, f in ways.items():
@@ -351,7 +377,11 @@ def test_callbacks_take_trees():
         assert isinstance(p["a"], np.ndarray) and scale == 3
         return {"s": p["a"] * scale, "t": (np.float32(k),)}
 
-    f = bv.jit(lambda p: bv.pure_callback(host, {"s": S((2,), "float32"), "t": (S((), "float32"),)}, p, 7, scale=3))
+    f = bv.jit(
+        lambda p: bv.pure_callback(
+            host, {"s": S((2,), "float32"), "t": (S((), "float32"),)}, p, 7, scale=3
+        )
+    )
     out = f({"a": np.ones(2), "b": None})
     assert out["s"].tolist() == [3, 3] and float(out["t"][0]) == 7
     with pytest.raises(TypeError, match="(?s)result_shape_dtypes must hold.*ShapeDtypeStruct"):
@@ -386,7 +416,9 @@ def test_ways_to_batch_a_callback():
         ("broadcast_all", [((3,), (3,))]),
     ):
         shapes.clear()
-        f = lambda x, y, method=method: bv.pure_callback(host, S((), "float32"), x, y, vmap_method=method)
+        f = lambda x, y, method=method: bv.pure_callback(
+            host, S((), "float32"), x, y, vmap_method=method
+        )
         out = bv.vmap(f, in_axes=(0, None))(bnp.arange(3.0), 10.0)
         assert out.tolist() == [10, 11, 12] and shapes == wanted
 
@@ -394,13 +426,21 @@ def test_ways_to_batch_a_callback():
 def test_a_callback_with_a_rule():
     @bv.custom_jvp
     def f(x):
-        return bv.pure_callback(np.sin, bv.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="expand_dims")
+        return bv.pure_callback(
+            np.sin, bv.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="expand_dims"
+        )
 
     f.defjvp(lambda p, t: (f(*p), bnp.cos(p[0]) * t[0]))
     for g in (bv.grad(f), bv.jit(bv.grad(f)), bv.grad(bv.jit(f))):
         np.testing.assert_allclose(g(0.5), np.cos(0.5), rtol=1e-6)
-    np.testing.assert_allclose(bv.vmap(bv.grad(f))(bnp.arange(3.0)), np.cos(np.arange(3.0)), rtol=1e-6)
-    np.testing.assert_allclose(bv.grad(lambda x: lax.scan(lambda c, _: (f(c), None), x, None, length=1)[0])(0.5), np.cos(0.5), rtol=1e-6)
+    np.testing.assert_allclose(
+        bv.vmap(bv.grad(f))(bnp.arange(3.0)), np.cos(np.arange(3.0)), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        bv.grad(lambda x: lax.scan(lambda c, _: (f(c), None), x, None, length=1)[0])(0.5),
+        np.cos(0.5),
+        rtol=1e-6,
+    )
 
 
 def collected(f, *args):
@@ -421,7 +461,11 @@ def test_io_callbacks():
     assert collected(scan, bnp.arange(3.0)) == [0, 1, 2]
     assert collected(lambda log, x: bv.jit(lambda x: scan(log, x))(x), bnp.arange(3.0)) == [0, 1, 2]
     count = []
-    nxt = bv.jit(lambda: bv.io_callback(lambda: np.int32(len(count) or count.append(1) or 0), bv.ShapeDtypeStruct((), "int32")))
+    nxt = bv.jit(
+        lambda: bv.io_callback(
+            lambda: np.int32(len(count) or count.append(1) or 0), bv.ShapeDtypeStruct((), "int32")
+        )
+    )
     assert int(nxt()) == 0 and int(nxt()) == 1
     with pytest.raises(bv.errors.Unsupported, match="has an effect and returns values"):
         bv.grad(lambda x: bv.io_callback(lambda v: v, bv.ShapeDtypeStruct((), "float32"), x))(1.0)
@@ -438,30 +482,50 @@ def test_debug_callbacks_under_every_transform():
         "jit of grad": (lambda log: bv.jit(bv.grad(lambda x: note(log, x)))(3.0), [3]),
         "grad of jit": (lambda log: bv.grad(bv.jit(lambda x: note(log, x)))(3.0), [3]),
         "vmap": (lambda log: bv.vmap(lambda x: note(log, x))(bnp.arange(2.0)), [0, 1]),
-        "vmap of grad": (lambda log: bv.vmap(bv.grad(lambda x: note(log, x)))(bnp.arange(2.0)), [0, 1]),
-        "scan": (lambda log: lax.scan(lambda c, x: (note(log, c) + x, None), 1.0, bnp.arange(3.0)), [1, 1, 2]),
+        "vmap of grad": (
+            lambda log: bv.vmap(bv.grad(lambda x: note(log, x)))(bnp.arange(2.0)),
+            [0, 1],
+        ),
+        "scan": (
+            lambda log: lax.scan(lambda c, x: (note(log, c) + x, None), 1.0, bnp.arange(3.0)),
+            [1, 1, 2],
+        ),
         "grad of scan": (
-            lambda log: bv.grad(lambda x: lax.scan(lambda c, v: (note(log, c) + v, None), x, bnp.arange(3.0))[0])(1.0),
+            lambda log: bv.grad(
+                lambda x: lax.scan(lambda c, v: (note(log, c) + v, None), x, bnp.arange(3.0))[0]
+            )(1.0),
             [1, 1, 2],
         ),
         "hessian": (lambda log: bv.hessian(lambda x: note(log, x))(3.0), [3]),
         "fori": (lambda log: lax.fori_loop(0, 3, lambda i, v: note(log, v) + i, 1.0), [1, 1, 2]),
-        "cond": (lambda log: bv.jit(lambda p: lax.cond(p, lambda: note(log, 1.0), lambda: 2.0))(True), [1]),
-        "cond not taken": (lambda log: bv.jit(lambda p: lax.cond(p, lambda: note(log, 1.0), lambda: 2.0))(False), []),
+        "cond": (
+            lambda log: bv.jit(lambda p: lax.cond(p, lambda: note(log, 1.0), lambda: 2.0))(True),
+            [1],
+        ),
+        "cond not taken": (
+            lambda log: bv.jit(lambda p: lax.cond(p, lambda: note(log, 1.0), lambda: 2.0))(False),
+            [],
+        ),
         "unused result": (lambda log: bv.jit(lambda x: (note(log, x), 1.0)[1])(3.0), [3]),
         "unused branch result": (
-            lambda log: bv.jit(lambda p: (lax.cond(p, lambda: note(log, 1.0), lambda: 2.0), p)[1])(True),
+            lambda log: bv.jit(lambda p: (lax.cond(p, lambda: note(log, 1.0), lambda: 2.0), p)[1])(
+                True
+            ),
             [1],
         ),
         "unused loop": (
-            lambda log: bv.jit(lambda x: (lax.fori_loop(0, 2, lambda i, v: note(log, v), x), x)[1])(3.0),
+            lambda log: bv.jit(lambda x: (lax.fori_loop(0, 2, lambda i, v: note(log, v), x), x)[1])(
+                3.0
+            ),
             [3, 9],
         ),
     }
     for name, (f, wanted) in ways.items():
         assert collected(f) == wanted, name
     seen = []
-    bv.debug.callback(lambda *a, **k: seen.append((a, k)), 1, "text", {"x": 2.0}, flag=True, ordered=True)
+    bv.debug.callback(
+        lambda *a, **k: seen.append((a, k)), 1, "text", {"x": 2.0}, flag=True, ordered=True
+    )
     ((a, k),) = seen
     assert int(a[0]) == 1 and a[1] == "text" and float(a[2]["x"]) == 2 and k["flag"]
 
@@ -476,9 +540,17 @@ def test_debug_print(capsys):
     assert out(show, bnp.float32(2)) == "x = 2.0 and 3.0\n"
     assert out(bv.jit(show), bnp.float32(2)) == "x = 2.0 and 3.0\n"
     assert out(bv.grad(show), 2.0) == "x = 2.0 and 3.0\n"
-    assert sorted(out(bv.vmap(show), bnp.arange(2.0)).splitlines()) == ["x = 0.0 and 1.0", "x = 1.0 and 2.0"]
-    assert out(bv.jit(lambda x: bv.debug.print("{:.2f} {a}", x, a=bnp.arange(2))), 1.234) == "1.23 [0 1]\n"
-    with pytest.raises(ValueError, match=r"(?s)'x = \{x\}' uses .*debug\.print\('x = \{x\}', x=x\)"):
+    assert sorted(out(bv.vmap(show), bnp.arange(2.0)).splitlines()) == [
+        "x = 0.0 and 1.0",
+        "x = 1.0 and 2.0",
+    ]
+    assert (
+        out(bv.jit(lambda x: bv.debug.print("{:.2f} {a}", x, a=bnp.arange(2))), 1.234)
+        == "1.23 [0 1]\n"
+    )
+    with pytest.raises(
+        ValueError, match=r"(?s)'x = \{x\}' uses .*debug\.print\('x = \{x\}', x=x\)"
+    ):
         bv.debug.print("x = {x}", y=1)
     with pytest.raises(ValueError, match="uses 2 positional"):
         bv.debug.print("{} {}", 1)
@@ -502,10 +574,18 @@ def test_put_and_get():
     cpu = bv.devices("cpu")[0]
     tree = {"a": bnp.arange(3), "b": (np.ones(2), 1.5)}
     there = bv.device_put(tree, cpu)
-    assert there["a"].devices() == {cpu} and there["b"][1].weak_type and there["b"][0].dtype == bnp.float32
+    assert (
+        there["a"].devices() == {cpu}
+        and there["b"][1].weak_type
+        and there["b"][0].dtype == bnp.float32
+    )
     assert bv.device_put(1.0, "cpu").device == cpu
     back = bv.device_get(there)
-    assert isinstance(back["a"], np.ndarray) and back["a"].tolist() == [0, 1, 2] and back["b"][1] == 1.5
+    assert (
+        isinstance(back["a"], np.ndarray)
+        and back["a"].tolist() == [0, 1, 2]
+        and back["b"][1] == 1.5
+    )
     with pytest.raises(ValueError, match="read-only"):
         back["a"][0] = 1
     assert bv.jit(lambda x: bv.device_put(x, cpu) * 2)(bnp.arange(3)).tolist() == [0, 2, 4]

@@ -125,6 +125,7 @@ def test_gradients_agree_however_they_are_asked_for(steps, seed):
 @given(programs(FORWARD), st.integers(0, 3))
 def test_forward_and_reverse_agree_to_second_order(steps, seed):
     f, (x, y) = program(steps), point(seed)
+
     def at(v):
         return f(v, y)
 
@@ -152,6 +153,7 @@ def test_vmap_equals_a_loop(steps, seed):
 @given(programs(FORWARD), st.integers(0, 3))
 def test_nested_maps_and_third_derivatives(steps, seed):
     f, (x, y) = program(steps), point(seed)
+
     def along(t):
         return f(x + t * y, y)
 

@@ -75,7 +75,9 @@ def test_nested_maps():
     close(outer(x, y), x[:, None] * 10 + y)
     close(bv.vmap(bv.vmap(f, (None, 0)), (0, None), out_axes=1)(x, y), (x[:, None] * 10 + y).T)
     close(bv.vmap(bv.vmap(bv.vmap(bnp.sum)))(np.ones((2, 3, 4, 5))), np.full((2, 3, 4), 5.0))
-    close(bv.vmap(lambda m: m @ m.T)(A[:, None, :]), np.einsum("bij,bkj->bik", A[:, None], A[:, None]))
+    close(
+        bv.vmap(lambda m: m @ m.T)(A[:, None, :]), np.einsum("bij,bkj->bik", A[:, None], A[:, None])
+    )
 
 
 def test_dtypes_and_values_of_every_kind():
@@ -106,10 +108,15 @@ def test_keys_are_mapped():
     assert moved.shape == (4, 3)
     again = bv.vmap(bv.vmap(random.bits), in_axes=1, out_axes=1)(moved)
     np.testing.assert_array_equal(again, bv.vmap(bv.vmap(random.bits))(random.clone(moved)))
-    same = bv.vmap(lambda key, x: random.uniform(key) * x, in_axes=(None, 0))(random.key(1), bnp.ones(3))
+    same = bv.vmap(lambda key, x: random.uniform(key) * x, in_axes=(None, 0))(
+        random.key(1), bnp.ones(3)
+    )
     assert len(set(np.asarray(same).tolist())) == 1
     drawn = bv.vmap(lambda i: random.uniform(random.fold_in(random.key(0), i)))(bnp.arange(3))
-    close(drawn, np.float32([float(random.uniform(random.fold_in(random.key(0), i))) for i in range(3)]))
+    close(
+        drawn,
+        np.float32([float(random.uniform(random.fold_in(random.key(0), i))) for i in range(3)]),
+    )
 
 
 # -- errors ----------------------------------------------------------------------------------------
@@ -117,13 +124,24 @@ def test_keys_are_mapped():
 
 def test_errors_name_the_arguments():
     f = lambda x, y: x + y
-    with pytest.raises(ValueError, match=r"(?s)argument 0 \(x\) of shape \(3,\), axis 0: 3.*argument 1 \(y\).*: 4.*in_axes=None"):
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)argument 0 \(x\) of shape \(3,\), axis 0: 3.*argument 1 \(y\).*: 4"
+        r".*in_axes=None",
+    ):
         bv.vmap(f)(bnp.ones(3), bnp.ones(4))
-    with pytest.raises(ValueError, match=r"(?s)keyword argument k of shape \(4,\).*different sizes|different sizes.*keyword argument k"):
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)keyword argument k of shape \(4,\).*different sizes|different sizes"
+        r".*keyword argument k",
+    ):
         bv.vmap(lambda x, k: x)(bnp.ones(3), k=bnp.ones(4))
     with pytest.raises(ValueError, match=r"(?s)different sizes.*axis_size: 5"):
         bv.vmap(lambda x: x, axis_size=5)(bnp.ones(3))
-    with pytest.raises(ValueError, match=r"(?s)axis 0 is out of range for argument 1 \(y\) of shape \(\).*in_axes=None"):
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)axis 0 is out of range for argument 1 \(y\) of shape \(\).*in_axes=None",
+    ):
         bv.vmap(f)(bnp.ones(3), 1.0)
     with pytest.raises(ValueError, match=r"axis 2 is out of range for argument 0 \(x\)"):
         bv.vmap(f, in_axes=(2, None))(A, 1.0)
@@ -135,7 +153,10 @@ def test_errors_name_the_arguments():
         bv.vmap(lambda p: p, in_axes=({"a": 0},))({"b": A})
     with pytest.raises(ValueError, match="(?s)out_axes .* does not fit the structure"):
         bv.vmap(lambda x: (x, x), out_axes=(0, 0, 0))(A)
-    with pytest.raises(ValueError, match=r"(?s)axis 3 .* a result with rows of shape \(3,\).*out_axes between -2 and 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)axis 3 .* a result with rows of shape \(3,\).*out_axes between -2 and 1",
+    ):
         bv.vmap(lambda x: x, out_axes=3)(A)
     with pytest.raises(ValueError, match="(?s)out_axes=None differs from row to row.*pmean"):
         bv.vmap(lambda x: x, out_axes=None)(A)
@@ -204,7 +225,10 @@ COLLECTIVES = {
     "pmin": (lambda x: lax.pmin(x, "i"), lambda x: spread(x.min(0))),
     "all_gather": (lambda x: lax.all_gather(x, "i"), spread),
     "all_gather axis": (lambda x: lax.all_gather(x, "i", axis=-1), lambda x: spread(x.T)),
-    "all_gather tiled": (lambda x: lax.all_gather(x, "i", tiled=True), lambda x: spread(x.reshape(-1))),
+    "all_gather tiled": (
+        lambda x: lax.all_gather(x, "i", tiled=True),
+        lambda x: spread(x.reshape(-1)),
+    ),
     "psum_scatter": (lambda x: lax.psum_scatter(x.reshape(3, 2), "i"), dealt),
     "psum_scatter axis": (
         lambda x: lax.psum_scatter(x.reshape(3, 2).T, "i", scatter_dimension=1),
@@ -241,10 +265,14 @@ HOW = {
     "remat": bv.remat,
     "scan": lambda f: lambda x: lax.scan(lambda c, r: (c, f(r)), 0.0, x[None])[1][0],
     "cond": lambda f: lambda x: lax.cond(True, f, f, x),
-    "traced cond": lambda f: lambda x: lax.cond(lax.psum(x, "i").sum() > -9, f, lambda y: f(y) * 0, x),
-    "while": lambda f: lambda x: lax.while_loop(
-        lambda c: c[0] < 1, lambda c: (c[0] + 1, x, f(c[1])), (0, x, f(x) * 0)
-    )[2],
+    "traced cond": lambda f: (
+        lambda x: lax.cond(lax.psum(x, "i").sum() > -9, f, lambda y: f(y) * 0, x)
+    ),
+    "while": lambda f: (
+        lambda x: lax.while_loop(
+            lambda c: c[0] < 1, lambda c: (c[0] + 1, x, f(c[1])), (0, x, f(x) * 0)
+        )[2]
+    ),
     "vmap": lambda f: lambda x: bv.vmap(f, axis_name="j")(bnp.stack([x, x]))[1],
 }
 
@@ -337,16 +365,27 @@ def test_several_axes():
     close(both(lambda v: lax.pmean(v, ("i", "j"))), np.full((2, 3), x.mean()))
     close(both(lambda v: lax.pmax(v, ("j", "i"))), np.full((2, 3), 5.0))
     assert both(lambda v: lax.axis_index(("i", "j"))).tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert both(lambda v: lax.axis_index("j") * 10 + lax.axis_index("i")).tolist() == [[0, 10, 20], [1, 11, 21]]
+    assert both(lambda v: lax.axis_index("j") * 10 + lax.axis_index("i")).tolist() == [
+        [0, 10, 20],
+        [1, 11, 21],
+    ]
     assert both(lambda v: v * 0 + lax.axis_size(("i", "j"))).tolist() == [[6] * 3] * 2
-    close(both(lambda v: lax.all_gather(lax.all_gather(v, "j"), "i")), np.broadcast_to(x, (2, 3, 2, 3)))
-    close(both(bv.jit(lambda v: lax.psum(v, "i") * lax.axis_index("j"))), np.broadcast_to(x.sum(0) * [0, 1, 2], (2, 3)))
+    close(
+        both(lambda v: lax.all_gather(lax.all_gather(v, "j"), "i")),
+        np.broadcast_to(x, (2, 3, 2, 3)),
+    )
+    close(
+        both(bv.jit(lambda v: lax.psum(v, "i") * lax.axis_index("j"))),
+        np.broadcast_to(x.sum(0) * [0, 1, 2], (2, 3)),
+    )
     inner = bv.vmap(lambda r: bv.vmap(lambda v: lax.psum(v, "i"), axis_name="i")(r), axis_name="i")
     close(inner(f64(x)), np.broadcast_to(x.sum(1)[:, None], (2, 3)))
 
 
 def test_collectives_take_trees_and_all_dtypes():
-    out = bv.vmap(lambda p: lax.psum(p, "i"), axis_name="i")({"a": A, "b": (np.array([True, True]),)})
+    out = bv.vmap(lambda p: lax.psum(p, "i"), axis_name="i")(
+        {"a": A, "b": (np.array([True, True]),)}
+    )
     assert out["a"].tolist() == [[3, 5, 7]] * 2 and out["b"][0].tolist() == [2, 2]
     out = bv.vmap(lambda v: lax.pmean(v, "i"), axis_name="i")(np.array([1, 2]))
     assert out.dtype == bnp.float32 and out.tolist() == [1.5, 1.5]
@@ -376,7 +415,9 @@ def test_collective_errors():
         over(lambda v: lax.ppermute(v, "i", [(0, 1), (2, 1)]))
     with pytest.raises(ValueError, match="must name every row once"):
         over(lambda v: lax.pshuffle(v, "i", [0, 0, 1]))
-    with pytest.raises(ValueError, match=r"psum_scatter: axis 0 .* has size 4, and the mapped axis has 3"):
+    with pytest.raises(
+        ValueError, match=r"psum_scatter: axis 0 .* has size 4, and the mapped axis has 3"
+    ):
         over(lambda v: lax.psum_scatter(v, "i"))
     with pytest.raises(ValueError, match="it must be a multiple"):
         over(lambda v: lax.all_to_all(v, "i", 0, 0, tiled=True))
@@ -405,11 +446,17 @@ def test_batch_statistics():
     w = f64(np.cos(np.arange(X.size)).reshape(X.shape))
     mapped = bv.vmap(normalize, axis_name="batch")
     close(mapped(f64(X)), plain(f64(X)))
-    close(bv.grad(lambda x: (mapped(x) * w).sum())(f64(X)), bv.grad(lambda x: (plain(x) * w).sum())(f64(X)))
-    close(bv.hessian(lambda x: (mapped(x) * w).sum())(f64(X)), bv.hessian(lambda x: (plain(x) * w).sum())(f64(X)))
+    close(
+        bv.grad(lambda x: (mapped(x) * w).sum())(f64(X)),
+        bv.grad(lambda x: (plain(x) * w).sum())(f64(X)),
+    )
+    close(
+        bv.hessian(lambda x: (mapped(x) * w).sum())(f64(X)),
+        bv.hessian(lambda x: (plain(x) * w).sum())(f64(X)),
+    )
 
 
-# -- control flow, with every choice of batched operands ---------------------------------------------
+# -- control flow, with every choice of batched operands
 
 
 def subsets(n):
@@ -417,7 +464,9 @@ def subsets(n):
 
 
 def by_loop(f, axes, args):
-    rows = [f(*[x if a is None else x[i] for x, a in zip(args, axes, strict=True)]) for i in range(3)]
+    rows = [
+        f(*[x if a is None else x[i] for x, a in zip(args, axes, strict=True)]) for i in range(3)
+    ]
     return bv.tree.map(lambda *ys: np.stack([np.asarray(y) for y in ys]), *rows)
 
 
@@ -457,11 +506,15 @@ FLOW = {
         (np.float64(0.3), np.float64(5.0)),
     ),
     "cond": (
-        lambda p, x, y: lax.cond(p > 0.5, lambda x, y: (x * y, y), lambda x, y: (bnp.sin(x), x), x, y),
+        lambda p, x, y: lax.cond(
+            p > 0.5, lambda x, y: (x * y, y), lambda x, y: (bnp.sin(x), x), x, y
+        ),
         (np.float64(0.6), np.float64(0.7), np.float64(2.0)),
     ),
     "switch": (
-        lambda i, x, y: lax.switch(i, [lambda x, y: x * y, lambda x, y: x, lambda x, y: y * 2], x, y),
+        lambda i, x, y: lax.switch(
+            i, [lambda x, y: x * y, lambda x, y: x, lambda x, y: y * 2], x, y
+        ),
         (np.int32(1), np.float64(0.7), np.float64(2.0)),
     ),
     "associative_scan": (
@@ -505,8 +558,13 @@ def test_clamped_indices_of_switch_are_clamped_in_every_row():
     i, x = bnp.array([-5, 0, 1, 2, 9]), bnp.float32(1)
     out = bv.vmap(lambda i: lax.switch(i, branches, x))(i)
     assert out.tolist() == [1, 1, 10, 100, 100]
-    assert bv.jit(lambda i: bv.vmap(lambda i: lax.switch(i, branches, x))(i))(i).tolist() == out.tolist()
-    out = bv.vmap(lambda i: lax.switch(i, branches, x))(bnp.asarray([2**32 - 1, 0, 1], dtype="uint32"))
+    assert (
+        bv.jit(lambda i: bv.vmap(lambda i: lax.switch(i, branches, x))(i))(i).tolist()
+        == out.tolist()
+    )
+    out = bv.vmap(lambda i: lax.switch(i, branches, x))(
+        bnp.asarray([2**32 - 1, 0, 1], dtype="uint32")
+    )
     assert out.tolist() == [100, 1, 10]
 
 
@@ -518,13 +576,19 @@ def test_a_batched_predicate_does_not_poison_gradients():
 
 
 def test_rows_of_a_while_loop_stop_on_their_own():
-    steps = bv.vmap(lambda x: lax.while_loop(lambda s: s[1] < 10, lambda s: (s[0] + 1, s[1] * 2), (0, x)))
+    steps = bv.vmap(
+        lambda x: lax.while_loop(lambda s: s[1] < 10, lambda s: (s[0] + 1, s[1] * 2), (0, x))
+    )
     counts, values = steps(bnp.array([1.0, 20.0, 5.0]))
     assert counts.tolist() == [4, 0, 1] and values.tolist() == [16, 20, 10]
     # A finished row is not computed into a NaN or an infinite loop by the others' steps.
     f = lambda x: lax.while_loop(lambda v: v > 1, lambda v: bnp.sqrt(v - 1), x)
     assert not np.isnan(np.asarray(bv.vmap(f)(bnp.array([0.5, 100.0])))).any()
-    _, t = bv.jvp(bv.vmap(lambda x: lax.while_loop(lambda v: v < 10, lambda v: v * 2, x)), (bnp.array([1.0, 20.0]),), (bnp.ones(2),))
+    _, t = bv.jvp(
+        bv.vmap(lambda x: lax.while_loop(lambda v: v < 10, lambda v: v * 2, x)),
+        (bnp.array([1.0, 20.0]),),
+        (bnp.ones(2),),
+    )
     assert t.tolist() == [16, 1]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import ShapeDtypeStruct, as_handle, name_of
+from bevel.api.flat import ShapeDtypeStruct, as_handle, described, name_of
 from bevel.core import tree
 from bevel.core.aval import Aval
 from bevel.core.dtypes import default_dtype
@@ -98,11 +98,11 @@ def pure_callback(
             "pure_callback: sharding must be None; the callback runs in the process that runs "
             "the program"
         )
-    what = f"pure_callback of {name_of(callback)}"
+    what = described("pure_callback", callback)
     if vmap_method not in (None, *VECTORIZED):
         raise ValueError(
-            f"{what}: vmap_method must be one of {', '.join(VECTORIZED)}, or None to refuse vmap, got "
-            f"{vmap_method!r}"
+            f"{what}: vmap_method must be one of {', '.join(VECTORIZED)}, or None to refuse vmap, "
+            f"got {vmap_method!r}"
         )
     return _call(callback_op, what, callback, result_shape_dtypes, args, kwargs, vmap_method, False)
 
@@ -131,7 +131,7 @@ def io_callback(
             "io_callback: sharding must be None; the callback runs in the process that runs the "
             "program"
         )
-    what = f"io_callback of {name_of(callback)}"
+    what = described("io_callback", callback)
     return _call(
         effect_op, what, callback, result_shape_dtypes, args, kwargs, "sequential", ordered
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from bevel.api.body import Body, refuse_writes
 from bevel.api.closures import Closure
-from bevel.api.flat import Output, as_handle, as_tuple, name_of, rewrap
+from bevel.api.flat import Output, as_handle, as_tuple, described, name_of, rewrap
 from bevel.control.custom import custom_jvp_call, custom_vjp_call
 from bevel.core import tree
 from bevel.core.aval import Aval, aval_of
@@ -216,9 +216,7 @@ class custom_jvp:
         arguments = _Arguments(what, self._signature.positional(args, kwargs), self.nondiff_argnums)
         if state.current is EAGER:
             return _call_eagerly(what, self.fun, arguments)
-        closure = Closure(
-            what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, [jvp]
-        )
+        closure = Closure(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, [jvp])
         body = closure.body
 
         def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -326,9 +324,7 @@ class custom_vjp:
         if state.current is EAGER:
             return _call_eagerly(what, self.fun, arguments)
         rules = [self.fwd, self.bwd]
-        closure = Closure(
-            what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, rules
-        )
+        closure = Closure(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, rules)
         fwd, bwd = self._flat_rules(what, arguments, closure)
         values = custom_vjp_call(
             *closure.values,
@@ -441,7 +437,7 @@ def closure_convert(
     >>> len(captured), float(f(2.0, *captured))
     (1, 9900.0)
     """
-    what = f"closure_convert of {name_of(fun)}"
+    what = described("closure_convert", fun)
     leaves, treedef = tree.flatten(example_args)
     handles = [as_handle(x, f"{what}: an example argument") for x in leaves]
     body = Body(what, lambda *hs: fun(*tree.unflatten(treedef, hs)), handles)

@@ -14,9 +14,9 @@ from bevel.api.flat import (
     as_handle,
     as_tuple,
     cells_of,
+    described,
     is_single,
     like,
-    name_of,
     normalize_argnums,
     rewrap,
 )
@@ -271,7 +271,7 @@ def value_and_grad(
     >>> float(value), float(slope)
     (9.0, 6.0)
     """
-    what = f"grad of {name_of(fun)}"
+    what = described("grad", fun)
     single, argnums = is_single(argnums), as_tuple(argnums)
 
     @functools.wraps(fun)
@@ -386,7 +386,7 @@ def jvp(
     >>> float(t)
     6.0
     """
-    what = f"jvp of {name_of(fun)}"
+    what = described("jvp", fun)
     _check_tuple(what, "primals", primals)
     _check_tuple(what, "tangents", tangents)
     flat_fn = Flat(what, fun, tuple(primals), {}, tuple(range(len(primals))), has_aux)
@@ -407,7 +407,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     >>> float(f_lin(1.0)), float(f_lin(2.0))
     (6.0, 12.0)
     """
-    what = f"linearize of {name_of(fun)}"
+    what = described("linearize", fun)
     flat_fn = Flat(what, fun, primals, {}, tuple(range(len(primals))), has_aux)
     handles = flat_fn.wrt.primals()
     in_tree = tree.structure(primals)
@@ -434,7 +434,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     >>> float(pull(2.0)[0])
     2.0
     """
-    what = f"vjp of {name_of(fun)}"
+    what = described("vjp", fun)
     flat_fn = Flat(what, fun, primals, {}, tuple(range(len(primals))), has_aux)
     handles = flat_fn.wrt.primals()
     outs, lin = flat.linearize(flat_fn, [h._v for h in handles], what=what)
@@ -460,7 +460,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
     >>> float(t(2.0)[0])
     6.0
     """
-    what = f"linear_transpose of {name_of(fun)}"
+    what = described("linear_transpose", fun)
     leaves, treedef = tree.flatten(primals)
     avals = [aval_of(like(x, f"{what}: an argument")._v) for x in leaves]
     out = Output()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bevel.core import tree
-from bevel.core.aval import Aval, aval_of
+from bevel.core.aval import Aval
 from bevel.core.dtypes import as_dtype
 from bevel.core.handle import Handle, KeyTag, fresh_tag, tag_key, wrap
 from bevel.core.ref import Cell

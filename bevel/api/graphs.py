@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import Output, ShapeDtypeStruct, cells_of, like, name_of
+from bevel.api.flat import Output, cells_of, described, like, struct_of
 from bevel.core import tree
 from bevel.core.aval import Aval
 from bevel.core.graph import Graph, GraphBuilder, check
@@ -20,7 +20,7 @@ from bevel.core.ref import Scope
 def _trace(
     fun: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
 ) -> tuple[Graph, list[Any], Output, int]:
-    what = f"trace of {name_of(fun)}"
+    what = described("trace", fun)
     leaves, treedef = tree.flatten((args, kwargs))
     stateful = [not isinstance(x, Handle) and cells_of(x) is not None for x in leaves]
     handles = [
@@ -69,6 +69,4 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     ShapeDtypeStruct(shape=(3, 3), dtype=float32)
     """
     graph, _, out, _ = _trace(fun, args, kwargs)
-    return tree.unflatten(
-        out.treedef, list(map(struct_of, graph.out_avals, out.tags))
-    )
+    return tree.unflatten(out.treedef, list(map(struct_of, graph.out_avals, out.tags)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bevel.api.derivatives import check_inputs, check_outputs, jvp, vjp
-from bevel.api.flat import as_handle, as_tuple, is_single, name_of, normalize_argnums
+from bevel.api.flat import as_handle, as_tuple, described, is_single, normalize_argnums
 from bevel.api.vmap import vmap
 from bevel.core import dtypes, tree
 from bevel.core.aval import aval_of
@@ -89,7 +89,7 @@ def jacfwd(
     Array([[2., 0.],
            [0., 4.]], dtype=float32)
     """
-    what = f"jacfwd of {name_of(fun)}"
+    what = described("jacfwd", fun)
     single, argnums = is_single(argnums), as_tuple(argnums)
 
     @functools.wraps(fun)
@@ -139,7 +139,7 @@ def jacrev(
     >>> bv.jacrev(lambda x: x.sum())(bnp.ones(2))
     Array([1., 1.], dtype=float32)
     """
-    what = f"jacrev of {name_of(fun)}"
+    what = described("jacrev", fun)
     single, argnums = is_single(argnums), as_tuple(argnums)
 
     @functools.wraps(fun)

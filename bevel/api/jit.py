@@ -17,12 +17,13 @@ import numpy as np
 
 from bevel.api.flat import (
     Output,
-    ShapeDtypeStruct,
     as_handle,
     cells_of,
+    is_single,
     name_of,
     rewrap,
     signature,
+    struct_of,
     structure_key,
 )
 from bevel.control.call import call
@@ -396,13 +397,9 @@ class Jitted:
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """Shapes and dtypes of the result, as `bv.eval_shape`."""
         _, traced = self._prepare(args, kwargs)
-        return tree.unflatten(
-            traced.output.treedef,
-            [
-                ShapeDtypeStruct(a.shape, a.dtype)
-                for a in traced.graph.out_avals[: len(traced.output.tags)]
-            ],
-        )
+        avals = traced.graph.out_avals[: len(traced.output.tags)]
+        structs = map(struct_of, avals, traced.output.tags)
+        return tree.unflatten(traced.output.treedef, list(structs))
 
     def clear_cache(self) -> None:
         """Forget all traces and programs."""
@@ -496,7 +493,7 @@ def parameter_names(fun: Callable[..., Any]) -> list[str]:
 def _as_tuple(x: Any) -> tuple:
     if x is None:
         return ()
-    return (x,) if isinstance(x, int | str) else tuple(x)
+    return (x,) if isinstance(x, str) or is_single(x) else tuple(x)
 
 
 def to_numbers(numbers: Any, names: Any, parameters: list[str]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bevel.api.body import body_with_state
-from bevel.api.flat import as_handle, as_tuple, name_of, normalize_argnums
+from bevel.api.flat import as_handle, as_tuple, described, normalize_argnums
 from bevel.control.call import remat as remat_op
 from bevel.core import tree
 from bevel.core.handle import Handle, fresh_tag, wrap
@@ -106,10 +106,15 @@ def remat(
         return lambda f: remat(
             f, policy=policy, prevent_cse=prevent_cse, static_argnums=static_argnums
         )
+    if policy is not None and not callable(policy):
+        raise TypeError(
+            f"remat: policy must be a function, got {policy!r}.\n"
+            "Write instead: one of bv.checkpoint_policies, such as its dots_saveable."
+        )
     if policy is checkpoint_policies.nothing_saveable:
         policy = None
     static_argnums = as_tuple(static_argnums)
-    what = f"remat of {name_of(fun)}"
+    what = described("remat", fun)
 
     @functools.wraps(fun)
     def rematerialized(*args: Any, **kwargs: Any) -> Any:

@@ -6,7 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from bevel.api.flat import Output, argument_name, as_handle, cells_of, name_of
+import numpy as np
+
+from bevel.api.flat import Output, argument_name, as_handle, cells_of, described, name_of
 from bevel.core import tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import StateError
@@ -18,7 +20,7 @@ from bevel.transforms.vmap import Axis, Batch, BatchTracer, with_batch_axis
 
 
 def _is_axis(x: Any) -> bool:
-    return x is None or isinstance(x, int)
+    return x is None or isinstance(x, int | np.integer)
 
 
 def prefix_leaves(prefix: Any, full: Any, what: str) -> list[Any]:
@@ -39,6 +41,9 @@ def prefix_leaves(prefix: Any, full: Any, what: str) -> list[Any]:
             f"{what} {prefix!r} does not fit the structure it stands for: {e}.\n"
             "Write instead: one int or None for everything, or a tuple with an entry per argument."
         ) from None
+    for axis in leaves:
+        if not _is_axis(axis):
+            raise TypeError(f"{what}: an axis is an int or None, not {axis!r}")
     return [a for a, sub in zip(leaves, subtrees, strict=True) for _ in tree.leaves(sub)]
 
 
@@ -105,6 +110,8 @@ class _Mapped:
 
     def axis_size(self, axis_size: int | None, what: str) -> int:
         """The common size of the mapped axes."""
+        if axis_size is not None and axis_size < 0:
+            raise ValueError(f"{what}: axis_size must not be negative, got {axis_size}")
         sizes = set(self.sizes.values()) | ({axis_size} if axis_size is not None else set())
         if not sizes:
             raise ValueError(
@@ -153,7 +160,7 @@ def vmap(
     """
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
-    what = f"vmap of {name_of(fun)}"
+    what = described("vmap", fun)
 
     @functools.wraps(fun)
     def mapped(*args: Any, **kwargs: Any) -> Any:

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bevel.api.body import Body, bodies_with_state, body_with_state, unify_captured
-from bevel.api.flat import as_handle, name_of, rewrap
+from bevel.api.flat import as_handle, described, is_single, name_of, rewrap
 from bevel.api.vmap import vmap
 from bevel.control.call import drop, merge, pick
 from bevel.control.cond import cond as cond_op
@@ -40,34 +41,43 @@ def _type_name(h: Handle | Any) -> str:
     return f"{aval}"
 
 
-def _check_carry(
-    what: str, rule: str, in_tree, out_tree, inputs: Sequence[Handle], outs: Sequence[Any]
-) -> None:
+class _Loop(NamedTuple):
+    """What messages say of a loop: its name, what it calls its state, and how many leading entries
+    of the state are its own, not the user's.
+    """
+
+    what: str
+    noun: str = "carry"
+    own: int = 0
+
+
+def _check_carry(loop: _Loop, in_tree, out_tree, inputs: Sequence[Handle], outs: Any) -> None:
     """Refuse a carry whose type changes from step to step."""
+    if in_tree == out_tree and all(aval_of(i._v) == o for i, o in zip(inputs, outs, strict=True)):
+        return
+    if loop.own:
+        in_tree, out_tree = in_tree.children()[loop.own], out_tree.children()[loop.own]
+        inputs, outs = inputs[loop.own :], outs[loop.own :]
+    broken = f"{loop.what}: the {loop.noun} must keep its type, but"
     if in_tree != out_tree:
         raise TypeError(
-            f"{what}: {rule}, but the structures differ at {where(user_source())}:\n"
-            f"  in:  {in_tree}\n  out: {out_tree}\nWrite instead: return the carry in the "
-            "structure it came in."
+            f"{broken} the structures differ at {where(user_source())}:\n"
+            f"  in:  {in_tree}\n  out: {out_tree}\n"
+            f"Write instead: return the {loop.noun} in the structure it came in."
         )
-    paths = [
-        tree.keystr(p)
-        for p, _ in tree.leaves_with_path(tree.unflatten(in_tree, list(range(len(inputs)))))
-    ]
+    marked = tree.unflatten(in_tree, list(range(len(inputs))))
+    paths = [tree.keystr(p) for p, _ in tree.leaves_with_path(marked)]
     wrong = [
-        f"  carry{p}: {_type_name(i)} in, {o} out"
+        f"  {loop.noun}{p}: {_type_name(i)} in, {o} out\n"
         for p, i, o in zip(paths, inputs, outs, strict=True)
         if aval_of(i._v) != o
     ]
-    if wrong:
-        raise TypeError(
-            f"{what}: {rule}, but its type changes at {where(user_source())}:\n"
-            + "\n".join(wrong)
-            + "\n"
-            "Why: the loop is one program, whose state has fixed shapes and dtypes.\n"
-            "Write instead: start from the right type (bnp.zeros(shape, dtype)), or .astype the "
-            "result back."
-        )
+    raise TypeError(
+        f"{broken} it changes at {where(user_source())}:\n{''.join(wrong)}"
+        "Why: the loop is one program, whose state has fixed shapes and dtypes.\n"
+        "Write instead: start from the right type (bnp.zeros(shape, dtype)), or .astype the "
+        "result back."
+    )
 
 
 def _strengthen(handles: Sequence[Handle], outs: Sequence[Any]) -> list[Handle] | None:
@@ -122,10 +132,15 @@ def scan(
     >>> float(carry), ys.tolist()
     (6.0, [0.0, 0.0, 1.0, 3.0])
     """
-    what = f"scan of {name_of(f)}"
-    carry, carry_tree = _flatten(init, f"{what}: the initial carry")
+    return _scan(_Loop(described("scan", f)), f, init, xs, length, reverse, unroll)
+
+
+def _scan(loop: _Loop, f, init, xs, length, reverse, unroll) -> tuple[Any, Any]:
+    what = loop.what
+    carry, carry_tree = _flatten(init, f"{what}: the initial {loop.noun}")
     rows, xs_tree = _flatten(xs, f"{what}: xs")
     length = _scan_length(what, rows, length)
+    unroll = _unrolled(what, unroll, length)
     if config.get("disable_jit"):
         return _scan_in_python(f, init, rows, xs_tree, length, reverse)
     row_handles = [_row_like(r) for r in rows]
@@ -149,9 +164,7 @@ def scan(
         if stronger is None:
             break
         carry = stronger
-    _check_carry(
-        what, "the carry must keep its type", carry_tree, out_tree, carry, body.out_avals[:n]
-    )
+    _check_carry(loop, carry_tree, out_tree, carry, body.out_avals[:n])
     # The graph's inputs are (captured, carry, rows, cells); the loop's carry is (carry, cells).
     graph, nc, nx, n_out = body.graph, len(body.consts), len(rows), len(body.output.tags)
     i, o = graph.inputs, graph.outputs
@@ -169,7 +182,7 @@ def scan(
         body=Graph(inputs, graph.eqns, drop(fixed, state_out) + o[n:n_out]),
         length=length,
         reverse=bool(reverse),
-        unroll=length if unroll is True else max(1, int(unroll)),
+        unroll=unroll,
         n_consts=nc + sum(fixed),
         n_carry=fixed.count(False),
     )
@@ -178,7 +191,18 @@ def scan(
     return body.output.unflatten([*left[:n], *values[fixed.count(False) :]])
 
 
+def _unrolled(what: str, unroll: int | bool, length: int) -> int:
+    """How many steps an iteration of the compiled loop makes."""
+    if isinstance(unroll, bool):
+        return max(1, length) if unroll else 1
+    if not is_single(unroll) or unroll < 1:
+        raise ValueError(f"{what}: unroll must be a bool or a positive integer, got {unroll!r}")
+    return operator.index(unroll)
+
+
 def _scan_length(what: str, rows: Sequence[Handle], length: int | None) -> int:
+    if length is not None and (not is_single(length) or length < 0):
+        raise ValueError(f"{what}: length must be a number of steps, got {length!r}")
     sizes = set()
     for r in rows:
         shape = logical_shape(r)
@@ -188,7 +212,7 @@ def _scan_length(what: str, rows: Sequence[Handle], length: int | None) -> int:
             )
         sizes.add(shape[0])
     if length is not None:
-        sizes.add(int(length))
+        sizes.add(operator.index(length))
     if len(sizes) != 1:
         if not sizes:
             raise ValueError(f"{what}: give xs, or length= the number of steps")
@@ -256,7 +280,12 @@ def while_loop(
     >>> int(while_loop(lambda v: v < 100, lambda v: v * 3, 1))
     243
     """
-    what = f"while_loop of {name_of(body_fun)}"
+    described("while_loop", cond_fun)
+    return _while(_Loop(described("while_loop", body_fun), "value"), cond_fun, body_fun, init_val)
+
+
+def _while(loop: _Loop, cond_fun, body_fun, init_val) -> Any:
+    what = loop.what
     carry, treedef = _flatten(init_val, f"{what}: the initial value")
     if config.get("disable_jit"):
         value = init_val
@@ -269,9 +298,7 @@ def while_loop(
         if stronger is None:
             break
         carry = stronger
-    _check_carry(
-        what, "the value must keep its type", treedef, body.output.treedef, carry, body.out_avals
-    )
+    _check_carry(loop, treedef, body.output.treedef, carry, body.out_avals)
     test = Body(what, lambda *a: cond_fun(tree.unflatten(treedef, a)), carry, body.carried)
     if test.changed:
         raise TypeError(
@@ -334,6 +361,7 @@ def fori_loop(
     >>> float(fori_loop(0, 5, lambda i, v: v * 2.0, 1.0))
     32.0
     """
+    what = described("fori_loop", body_fun)
     lo, hi = _concrete_int(lower), _concrete_int(upper)
     if lo is not None and hi is not None:
         length = max(hi - lo, 0)
@@ -343,9 +371,9 @@ def fori_loop(
             return (i + 1, body_fun(i, value)), None
 
         start = wrap(np.asarray(lo, np.int32))
-        return scan(step, (start, init_val), None, length, unroll=1 if unroll is None else unroll)[
-            0
-        ][1]
+        loop = _Loop(what, "value", own=1)
+        unroll = 1 if unroll is None else unroll
+        return _scan(loop, step, (start, init_val), None, length, False, unroll)[0][1]
     for name, bound in (("lower", lower), ("upper", upper)):
         h = as_handle(bound, f"fori_loop: {name}")
         if logical_shape(h) or not is_integer(np.dtype(h._v.dtype)):
@@ -358,7 +386,8 @@ def fori_loop(
         i, end, value = carry
         return i + 1, end, body_fun(i, value)
 
-    return while_loop(lambda c: c[0] < c[1], body, (wrap(lo_v), wrap(hi_v), init_val))[2]
+    init = (wrap(lo_v), wrap(hi_v), init_val)
+    return _while(_Loop(what, "value", own=2), lambda c: c[0] < c[1], body, init)[2]
 
 
 # -- branches --------------------------------------------------------------------------------------
@@ -512,6 +541,8 @@ def switch(
     """
     if operand is not None:
         operands = (operand,)
+    if callable(branches):
+        raise TypeError("switch: branches must be a list of functions; write switch(i, [f, g], x)")
     branches = list(branches)
     if not branches:
         raise ValueError("switch: give at least one branch")

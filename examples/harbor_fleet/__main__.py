@@ -1,5 +1,6 @@
 """`python -m examples.harbor_fleet`."""
 
+import os
 import signal
 import sys
 
@@ -11,4 +12,10 @@ def _terminate(*_):
 
 
 signal.signal(signal.SIGTERM, _terminate)
-sys.exit(main())
+try:
+    code = main()
+except SystemExit as exit_:
+    code = exit_.code
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)  # at once: an interrupted compilation still runs in threads of XLA
