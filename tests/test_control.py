@@ -168,6 +168,38 @@ def test_carries_that_change_are_refused():
         lax.scan(lambda c, x: (c if x > 0 else -c, x), 1.0, np.ones(3))
 
 
+def test_arguments_of_loops_are_checked():
+    same = lambda c, x: (c, x)
+    for unroll in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match="unroll must be a bool or a positive integer"):
+            lax.scan(same, 0, np.ones(3), unroll=unroll)
+    for length in (-1, 2.5, "3"):
+        with pytest.raises(ValueError, match="length must be a number of steps"):
+            lax.scan(same, 0, None, length=length)
+    for call in (
+        lambda: lax.scan(3, 0, np.ones(3)),
+        lambda: lax.while_loop(3, lambda v: v, 0),
+        lambda: lax.while_loop(lambda v: v, 3, 0),
+        lambda: lax.fori_loop(0, 3, 3, 0),
+        lambda: lax.map(3, np.ones(3)),
+        lambda: lax.associative_scan(3, np.ones(3)),
+    ):
+        with pytest.raises(TypeError, match="expected a function, got int"):
+            call()
+    with pytest.raises(TypeError, match=r"branches must be a list of functions; write switch\(i, \["):
+        lax.switch(0, lambda: 1, 2)
+    with pytest.raises(TypeError, match=r"(?s)fori_loop of grow: the value .*value\['a'\]: float32\[\] in, float32\[1\] out"):
+        lax.fori_loop(0, 3, grow, {"a": 1.0})
+    with pytest.raises(TypeError, match=r"(?s)fori_loop of grow: the value .*value\['a'\]: float32\[\] in, float32\[1\] out"):
+        bv.jit(lambda n: lax.fori_loop(0, n, grow, {"a": 1.0}))(3)
+    with pytest.raises(TypeError, match=r"(?s)fori_loop of <lambda>: the value .*structures differ.*return the value"):
+        lax.fori_loop(0, 3, lambda i, v: None, 1.0)
+
+
+def grow(i, v):
+    return {"a": v["a"][None]}
+
+
 def test_eager_loops_equal_python_loops():
     def f(w):
         c, ys = lax.scan(lambda c, x: (bnp.tanh(c @ w) + x, c.sum()), bnp.ones(2), bnp.ones((3, 2)))
@@ -871,10 +903,47 @@ def test_custom_linear_solve_of_trees_and_errors():
         bv.grad(f)(4.0)
     back = lambda a: lambda vm, b: {"x": (b["x"] - b["y"] / a) / 2, "y": b["y"] / a}
     close(bv.grad(lambda a: f(a, back(a)))(4.0), -0.125)
-    with pytest.raises(TypeError, match="(?s)returned the structure"):
+    with pytest.raises(TypeError, match="(?s)<lambda> returned the structure"):
         lax.custom_linear_solve(lambda x: x, 1.0, lambda mv, b: (b, b))
-    with pytest.raises(TypeError, match=r"float32\[2\]"):
+    with pytest.raises(TypeError, match=r"<lambda> returned float32\[2\], .* float32\[\]"):
         lax.custom_linear_solve(lambda x: x, 1.0, lambda mv, b: bnp.ones(2))
+    with pytest.raises(TypeError, match=r"custom_root: newton returned float64\[\], .* float32\[\]"):
+        lax.custom_root(lambda x: x * 2, 1.0, newton64, lambda g, y: y)
+    for solver in (lambda f, b: b, lambda f, b: (b, b, b)):
+        with pytest.raises(TypeError, match=r"has_aux=True, solve returns a pair \(x, auxiliary"):
+            lax.custom_linear_solve(lambda x: x, 1.0, solver, has_aux=True)
+
+
+def newton64(f, x0):
+    return f64(2.0)
+
+
+newton64.__name__ = "newton"
+
+
+def test_solvers_with_auxiliary_results():
+    def root(a):
+        solve = lambda f, x0: (newton(f, x0), {"steps": 30, "residual": f(x0)})
+        x, aux = lax.custom_root(
+            lambda x: x**2 - a, f64(1.0), solve, lambda g, y: y / g(f64(1.0)), has_aux=True
+        )
+        return x * aux["steps"], aux["residual"]
+
+    close(root(f64(4.0)), (60.0, -3.0))
+    g, residual = bv.grad(root, has_aux=True)(f64(4.0))
+    close((g, residual), (30 / 4, -3.0))
+    close(bv.vmap(bv.grad(root, has_aux=True))(f64([4.0, 9.0])), (np.array([30 / 4, 30 / 6]), np.array([-3.0, -8.0])))
+
+    def solve(a, b):
+        inner = lambda mv, b: (b / a, {"n": b * 100})
+        x, aux = lax.custom_linear_solve(lambda x: a * x, b, inner, symmetric=True, has_aux=True)
+        return x, aux["n"]
+
+    close(solve(2.0, 6.0), (3.0, 600.0))
+    close(bv.grad(solve, (0, 1), has_aux=True)(2.0, 6.0), ((-1.5, 0.5), 600.0))
+    close(bv.jit(bv.grad(solve, (0, 1), has_aux=True))(2.0, 6.0), ((-1.5, 0.5), 600.0))
+    close(bv.vmap(solve, in_axes=(None, 0))(2.0, bnp.array([6.0, 8.0])), (np.float32([3, 4]), np.float32([600, 800])))
+    close(bv.hessian(lambda a: solve(a, 6.0)[0])(2.0), 1.5)
 
 
 # -- against JAX -----------------------------------------------------------------------------------

@@ -111,6 +111,30 @@ def test_auxiliary_results():
         bv.grad(lambda x: x, has_aux=True)(1.0)
 
 
+def test_auxiliary_data_of_any_kind():
+    f = lambda x: (x**2, {"name": "loss", "n": 3, "obj": object, "none": None, "x": x})
+    g, aux = bv.grad(f, has_aux=True)(3.0)
+    assert float(g) == 6 and aux["name"] == "loss" and aux["obj"] is object and int(aux["n"]) == 3
+    (value, (text, x)), g = bv.value_and_grad(lambda x: (x * 2, ("a", x)), has_aux=True)(1.0)
+    assert text == "a" and float(x) == 1 and float(g) == 2
+
+
+def test_what_is_no_function_is_refused():
+    for transform in (bv.grad, bv.value_and_grad, bv.jacfwd, bv.jacrev, bv.hessian, bv.remat, bv.checkpoint):
+        with pytest.raises(TypeError, match=r"expected a function, got Array.*\n.*with the function itself"):
+            transform(bnp.sin(1.0))
+    for transform in (bv.vjp, bv.linearize, bv.linear_transpose, lambda f, x: bv.jvp(f, (x,), (x,))):
+        with pytest.raises(TypeError, match="expected a function, got int"):
+            transform(3, 1.0)
+    with pytest.raises(TypeError, match="policy must be a function, got 'dots'"):
+        bv.remat(bnp.sin, policy="dots")
+    with pytest.raises(TypeError, match="random key, which has no derivative"):
+        bv.grad(lambda k: 1.0)(random.key(0))
+    half = functools.partial(lambda x, y: x, y=1)
+    with pytest.raises(TypeError, match="grad of <lambda>: the function must return one scalar"):
+        bv.grad(half)(bnp.ones(2))
+
+
 def test_aux_of_inner_derivatives_can_be_differentiated():
     inner = bv.grad(lambda x: (x**3, x**2), has_aux=True)
     close(bv.grad(lambda x: inner(x)[1])(3.0), 6.0)
@@ -783,6 +807,65 @@ def test_rules_may_use_control_flow_on_closed_values():
         bv.grad(lambda x: lax.scan(lambda c, w: (f(c, w), None), x, f64([2.0, 3.0]))[0])(f64(1.0)),
         36.0,
     )
+
+
+BIG = bnp.asarray(np.linspace(0.5, 2.0, 100), dtype=F64)
+
+
+def over_large_array(kind, where):
+    """x * big with the gradient 3 * big, whose rules find `big` in different places."""
+    big = BIG + 0
+    array = {"closure": lambda: big, "module": lambda: BIG, "numpy": lambda: np.asarray(BIG)}[where]
+    times = lambda x, k: (x * bnp.asarray(array(), dtype=F64) * k).sum()
+    if where == "module":
+        times = lambda x, k: (x * BIG * k).sum()
+    if kind == "jvp":
+        f = bv.custom_jvp(lambda x: times(x, 1))
+        f.defjvp(lambda p, t: (times(p[0], 1), times(t[0], 3)))
+    else:
+        f = bv.custom_vjp(lambda x: times(x, 1))
+        f.defvjp(lambda x: (times(x, 1), None), lambda _, g: (bv.grad(lambda x: times(x, 3))(BIG) * g,))
+    return f
+
+
+@pytest.mark.parametrize("where", ["closure", "module", "numpy"])
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+def test_rules_use_large_arrays(kind, where):
+    f = over_large_array(kind, where)
+    x, two = BIG * 2, lambda g: lambda x: bv.vmap(g)(bnp.stack([x, x])).sum() / 2
+    ways = {
+        "eager": f,
+        "jit": bv.jit(f),
+        "remat": bv.remat(f),
+        "scan": lambda x: lax.scan(lambda c, _: (c + f(x), None), f64(0.0), None, length=2)[0] / 2,
+        "cond": bv.jit(lambda x: lax.cond(x[0] > -9, f, lambda x: x.sum(), x)),
+        "vmap": two(f),
+        "vmap of jit": two(bv.jit(f)),
+        "jit of vmap": bv.jit(two(f)),
+    }
+    for name, g in ways.items():
+        np.testing.assert_allclose(bv.grad(g)(x), 3 * BIG, err_msg=name)
+        np.testing.assert_allclose(bv.jit(bv.grad(g))(x), 3 * BIG, err_msg=name)
+    text = bv.make_graph(bv.grad(bv.jit(f)))(x)
+    assert ("[...]" in repr(text)) == (where == "numpy"), "only data Bevel cannot see is a literal"
+
+
+def test_a_rule_that_hides_a_traced_value():
+    held = {}
+
+    class Holder:
+        def scale(self, g):
+            return g * held["w"]
+
+    def loss(x, w):
+        f = bv.custom_vjp(lambda x: x)
+        held["w"] = w
+        f.defvjp(lambda x: (x, None), lambda _, g: (Holder().scale(g),))
+        return f(x)
+
+    assert float(bv.jit(bv.grad(loss))(1.0, 5.0)) == 5
+    with pytest.raises(bv.errors.UnexpectedTracerError, match="(?s)as an argument|belongs to"):
+        bv.grad(bv.jit(loss))(1.0, 5.0)
 
 
 def test_custom_functions_do_not_write_state():

@@ -246,6 +246,11 @@ def test_eval_shape():
     assert bv.eval_shape(bv.grad(lambda x: (x**2).sum()), big) == big
     assert bv.eval_shape(bv.vmap(lambda x: x.sum()), S((3, 2), "int8")) == S((3,), "int32")
     assert bv.eval_shape(bv.jit(lambda x: x + 1), 1) == S((), "int32")
+    key = bv.eval_shape(random.key, 0)
+    assert key.shape == () and key.dtype == random.key(0).dtype
+    assert bv.eval_shape(random.split, key) == bv.eval_shape(bv.jit(random.split), random.key(0))
+    assert bv.eval_shape(random.split, key).shape == (2,)
+    assert bv.eval_shape(lambda k: random.normal(k, (3,)), key) == S((3,), "float32")
     cell = bv.ref(bnp.zeros(2))
     assert bv.eval_shape(lambda c: c.__setitem__(..., c[...] + 1) or c[...] * 2, cell) == S(
         (2,), "float32"

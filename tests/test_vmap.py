@@ -34,7 +34,7 @@ def test_in_and_out_axes():
         rows = np.moveaxis(A, i, 0)
         wanted = np.moveaxis(np.stack([np.sin(r) for r in rows]), 0, o)
         close(bv.vmap(bnp.sin, in_axes=i, out_axes=o)(A), wanted)
-        close(bv.jit(bv.vmap(bnp.sin, in_axes=(i,), out_axes=o))(A), wanted)
+        close(bv.jit(bv.vmap(bnp.sin, in_axes=(np.int64(i),), out_axes=np.int32(o)))(A), wanted)
     x = np.zeros((2, 3, 4))
     for o in range(-3, 3):
         assert bv.vmap(lambda v: v, in_axes=2, out_axes=o)(x).shape == np.moveaxis(x, 2, o).shape
@@ -162,6 +162,14 @@ def test_errors_name_the_arguments():
         bv.vmap(lambda x: x, out_axes=None)(A)
     with pytest.raises(TypeError, match=r"(?s)argument 0 \(x\) is a str"):
         bv.vmap(lambda x: x)("abc")
+    with pytest.raises(TypeError, match="in_axes: an axis is an int or None, not 'a'"):
+        bv.vmap(lambda x: x, in_axes="a")(A)
+    with pytest.raises(TypeError, match="out_axes: an axis is an int or None, not 1.5"):
+        bv.vmap(lambda x: x, out_axes=1.5)(A)
+    with pytest.raises(ValueError, match="axis_size must not be negative"):
+        bv.vmap(lambda: 1.0, axis_size=-1)()
+    with pytest.raises(TypeError, match="vmap: expected a function, got Array"):
+        bv.vmap(bnp.sin(A))
     with pytest.raises(TypeError, match="(?s)result of vmap of.*object"):
         bv.vmap(lambda x: object())(A)
     with pytest.raises(bv.errors.TracerBoolConversionError, match=r"(?s)test_vmap.*vmap of"):

@@ -9,21 +9,28 @@ from typing import Any
 from bevel.api.body import Body
 from bevel.core import tree
 from bevel.core.aval import aval_of
-from bevel.core.graph import Graph, Var
+from bevel.core.graph import INLINE_SIZE, Graph, Var
 from bevel.core.handle import Handle
 from bevel.core.interpreter import Rebind, Tracer, state
 from bevel.core.source import replay
 
 
-def traced_in(*functions: Any) -> list[Any]:
-    """The traced values that functions close over, as far as their closures show them."""
+def _lasts(value: Any) -> bool:
+    """Whether a closed-over value is an operand: a traced one, or one too large for a literal."""
+    if isinstance(value, Tracer):
+        return value.interp.alive
+    return aval_of(value).size > INLINE_SIZE
+
+
+def closed_over(*functions: Any) -> list[Any]:
+    """The traced values and large arrays that functions refer to, as far as one can see."""
     found: dict[int, Any] = {}
     seen: set[int] = set()
 
     def look(x: Any) -> None:
         for leaf in tree.leaves(x):
             if isinstance(leaf, Handle):
-                if isinstance(leaf._v, Tracer) and leaf._v.interp.alive:
+                if _lasts(leaf._v):
                     found[id(leaf._v)] = leaf._v
             elif callable(leaf) and id(leaf) not in seen:
                 seen.add(id(leaf))
@@ -33,6 +40,9 @@ def traced_in(*functions: Any) -> list[Any]:
         if isinstance(fn, functools.partial):
             look((fn.func, fn.args, fn.keywords))
         look(getattr(fn, "__wrapped__", None))
+        module = getattr(fn, "__globals__", {})
+        names = fn.__code__.co_names if hasattr(fn, "__code__") else ()
+        look([module[n] for n in names if isinstance(module.get(n), Handle)])
         for cell in getattr(fn, "__closure__", None) or ():
             try:
                 look(cell.cell_contents)
@@ -57,7 +67,7 @@ class Closure:
         self.body = body = Body(what, fun, handles)
         body.refuse_writes()
         own = {id(c) for c in body.consts}
-        others = [v for v in traced_in(*rules) if id(v) not in own]
+        others = [v for v in closed_over(*rules) if id(v) not in own]
         inputs = [Var(aval_of(v)) for v in others]
         self.graph = Graph(inputs + body.graph.inputs, body.graph.eqns, body.graph.outputs)
         self.values = [*others, *body.consts]
@@ -66,7 +76,7 @@ class Closure:
 
     def places(self, *functions: Any) -> list[int]:
         """Which of the values these functions close over."""
-        used = {id(v) for v in traced_in(*functions)}
+        used = {id(v) for v in closed_over(*functions)}
         return [i for i, v in enumerate(self.values) if id(v) in used]
 
     def run(

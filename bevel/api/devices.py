@@ -140,6 +140,10 @@ def device_get(x: Any) -> Any:
     return tree.map(one, x)
 
 
+_ON_THE_HOST = (np.ndarray, Tracer)
+"""What a handle may hold that needs no waiting for."""
+
+
 def block_until_ready(x: Any) -> Any:
     """Wait until arrays (a pytree of them) are computed; returns them. Other leaves are passed
     over.
@@ -148,8 +152,8 @@ def block_until_ready(x: Any) -> Any:
     >>> block_until_ready(bnp.ones(2)).tolist()
     [1.0, 1.0]
     """
-    held = [h._v for h in tree.leaves(x) if isinstance(h, Handle)]
-    raws = [v.raw for v in held if type(v) is Buffer]
+    held = [h._held for h in tree.leaves(x) if isinstance(h, Handle)]
+    raws = [v.raw if type(v) is Buffer else v for v in held if not isinstance(v, _ON_THE_HOST)]
     if raws:
         client.block_until_ready(*raws)
     return x

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bevel.core import tree
-from bevel.core.aval import Aval
+from bevel.core.aval import Aval, aval_of
 from bevel.core.dtypes import as_dtype
 from bevel.core.handle import Handle, KeyTag, fresh_tag, tag_key, wrap
 from bevel.core.ref import Cell
@@ -78,6 +78,17 @@ def as_handle(leaf: Any, what: str) -> Handle:
         "close over "
         "it, or convert it with bnp.asarray."
     )
+
+
+def flatten_handles(value: Any, what: str) -> tuple[list[Handle], Any]:
+    """Handles on the leaves of a tree, and its structure."""
+    leaves, treedef = tree.flatten(value)
+    return [as_handle(x, what) for x in leaves], treedef
+
+
+def type_name(h: Handle) -> str:
+    """Dtype and shape for messages: `float32[3]`."""
+    return str(aval_of(h._v))
 
 
 class ShapeDtypeStruct:

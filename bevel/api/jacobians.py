@@ -9,18 +9,13 @@ from typing import Any
 import numpy as np
 
 from bevel.api.derivatives import check_inputs, check_outputs, jvp, vjp
-from bevel.api.flat import as_handle, as_tuple, described, is_single, normalize_argnums
+from bevel.api.flat import as_tuple, described, flatten_handles, is_single, normalize_argnums
 from bevel.api.vmap import vmap
 from bevel.core import dtypes, tree
 from bevel.core.aval import aval_of
 from bevel.core.handle import Handle, wrap
 from bevel.ops import reshape, transpose
 from bevel.ops import slice as slice_
-
-
-def _handles(what: str, values: Any) -> tuple[list[Handle], Any]:
-    leaves, treedef = tree.flatten(values)
-    return [as_handle(x, f"an argument of {what}") for x in leaves], treedef
 
 
 def _basis(treedef: Any, handles: Sequence[Handle]) -> Any:
@@ -96,7 +91,7 @@ def jacfwd(
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         numbers = normalize_argnums(argnums, len(args), what)
         chosen = tuple(args[n] for n in numbers)
-        handles, in_tree = _handles(what, chosen)
+        handles, in_tree = flatten_handles(chosen, f"an argument of {what}")
         check_inputs(handles, what, holomorphic)
         if not holomorphic and any(dtypes.is_complex(h._v.dtype) for h in handles):
             raise TypeError(
@@ -146,11 +141,11 @@ def jacrev(
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         numbers = normalize_argnums(argnums, len(args), what)
         chosen = tuple(args[n] for n in numbers)
-        handles, in_tree = _handles(what, chosen)
+        handles, in_tree = flatten_handles(chosen, f"an argument of {what}")
         check_inputs(handles, what, holomorphic)
         at = _restricted(fun, numbers, args, kwargs)
         found = vjp(at, *tree.unflatten(in_tree, handles), has_aux=has_aux)
-        outs, out_tree = _handles(what, found[0])
+        outs, out_tree = flatten_handles(found[0], f"a result of {what}")
         check_outputs([h._v for h in outs], what, holomorphic)
         grads = vmap(found[1])(_basis(out_tree, outs))
         leaves = tree.leaves(grads)

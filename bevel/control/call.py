@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bevel.core.graph import Graph, evaluate, live_equations, trace
+from bevel.core.graph import Graph, evaluate, live_equations, trace_closed
 from bevel.core.interpreter import Interpreter, run_under, state
 from bevel.core.op import Op, is_undefined
 from bevel.transforms.jvp import jvp_graph
@@ -195,7 +195,7 @@ def inlined(graph: Graph) -> Graph:
         with _Inline(state.current, "remat"):
             return evaluate(graph, args)
 
-    return trace(fn, graph.in_avals, "remat")[0]
+    return trace_closed(fn, graph.in_avals, "remat")
 
 
 def saveable_graph(whole: Graph, unknown: tuple[bool, ...], policy):

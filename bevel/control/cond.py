@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bevel.control.call import drop, indices, linear_part, merge, pick, prune
-from bevel.core.graph import Graph, evaluate, trace
+from bevel.core.graph import Graph, evaluate, trace_closed
 from bevel.core.interpreter import run_under
 from bevel.core.op import Op, is_undefined
 from bevel.ops import broadcast_in_dim, eq, lt, select, zeros
@@ -100,7 +100,7 @@ def _partial(builder: PartialBuilder, args, unknown, params):
                 outs += residuals if i == which else [zeros(a) for a in group]
             return outs
 
-        return trace(fn, split.known.in_avals, "partial evaluation")[0]
+        return trace_closed(fn, split.known.in_avals, "partial evaluation")
 
     def linear_only(which: int) -> Graph:
         total = sum(map(len, avals))
@@ -113,7 +113,7 @@ def _partial(builder: PartialBuilder, args, unknown, params):
 
         every = [a for group in avals for a in group]
         lin_avals = [a for a, u in zip(branches[0].in_avals, flags, strict=True) if u]
-        return trace(fn, every + lin_avals, "partial evaluation")[0]
+        return trace_closed(fn, every + lin_avals, "partial evaluation")
 
     def make():
         n = range(len(branches))
@@ -142,7 +142,7 @@ def _transpose(cts, index, *args, branches):
 
         avals = [a for a, k in zip(g.in_avals, known, strict=True) if k]
         avals += [a for a, z in zip(g.out_avals, nonzero, strict=True) if z]
-        return trace(fn, avals, "transposition")[0]
+        return trace_closed(fn, avals, "transposition")
 
     key = ("cond transpose", branches, known, nonzero)
     graphs = branches[0].cached(key, lambda: tuple(map(back, branches)))

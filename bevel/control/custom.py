@@ -16,7 +16,6 @@ from bevel.core.dtypes import is_inexact
 from bevel.core.graph import evaluate
 from bevel.core.op import Op, Unsupported
 from bevel.ops import reduce_sum, zeros
-from bevel.transforms.jvp import instantiate
 from bevel.transforms.vmap import batch_graph, vmap, with_batch_axis
 
 
@@ -86,18 +85,15 @@ custom_jvp_call = Op(
 def _vjp_rule(ctx, primals, tangents, *, graph, fwd, bwd, closed=None):
     _refuse_closed(closed, tangents)
     outs, residuals = fwd(*primals)
-    differentiable = [is_inexact(aval_of(p).dtype) for p in primals]
-    full = [
-        instantiate(t, p) for t, p, d in zip(tangents, primals, differentiable, strict=True) if d
-    ]
+    moving = tuple(t is not None for t in tangents)
     avals = tuple(aval_of(o) for o in outs)
     touts = custom_vjp_linear(
         *residuals,
-        *full,
+        *pick(moving, tangents),
         bwd=bwd,
         out_avals=avals,
         n_residuals=len(residuals),
-        differentiable=tuple(differentiable),
+        moving=moving,
     )
     return outs, [t if is_inexact(a.dtype) else None for t, a in zip(touts, avals, strict=True)]
 
@@ -164,10 +160,10 @@ zero).
 """
 
 
-def _linear_transpose(cts, *args, bwd, out_avals, n_residuals, differentiable):
+def _linear_transpose(cts, *args, bwd, out_avals, n_residuals, moving):
     full = [instantiate_aval(c, a) for c, a in zip(cts, out_avals, strict=True)]
     found = bwd(args[:n_residuals], full)
-    return [*[None] * n_residuals, *[c for c, d in zip(found, differentiable, strict=True) if d]]
+    return [*[None] * n_residuals, *pick(moving, found)]
 
 
 def instantiate_aval(ct: Any, aval: Aval) -> Any:
@@ -175,14 +171,14 @@ def instantiate_aval(ct: Any, aval: Aval) -> Any:
     return zeros(aval) if ct is None else ct
 
 
-def _linear_batch(axis, args, batched, *, bwd, out_avals, n_residuals, differentiable):
+def _linear_batch(axis, args, batched, *, bwd, out_avals, n_residuals, moving):
     args = [a if b else with_batch_axis(a, axis) for a, b in zip(args, batched, strict=True)]
     outs = custom_vjp_linear(
         *args,
         bwd=lambda residuals, cts: batch_backward(bwd, axis, residuals, cts),
         out_avals=tuple(Aval((int(axis), *a.shape), a.dtype) for a in out_avals),
         n_residuals=n_residuals,
-        differentiable=differentiable,
+        moving=moving,
     )
     return outs, (True,) * len(outs)
 
@@ -201,7 +197,7 @@ _NO_FORWARD = (
 
 custom_vjp_linear = Op(
     "custom_vjp_linear",
-    abstract=lambda *avals, bwd, out_avals, n_residuals, differentiable: out_avals,
+    abstract=lambda *avals, bwd, out_avals, n_residuals, moving: out_avals,
     reference=_forward_mode,
     lower=_forward_mode,
     jvp=Unsupported(

@@ -15,7 +15,7 @@ import numpy as np
 from bevel.control.call import drop, indices, merge, pick, prune
 from bevel.control.while_loop import while_loop
 from bevel.core.aval import Aval, aval_of
-from bevel.core.graph import Graph, evaluate, live_equations, trace
+from bevel.core.graph import Graph, evaluate, live_equations, trace_closed
 from bevel.core.interpreter import under
 from bevel.core.op import Op, is_undefined
 from bevel.ops import add, dynamic_slice, dynamic_update_slice, lt, reshape, sub, transpose, zeros
@@ -96,7 +96,7 @@ def _scan_as_while(*args, body: Graph, length, reverse, unroll, n_consts, n_carr
         return add(i, _int32(1)), outs[:n_carry], new_ys
 
     def loop(count: int, i, carry, ys):
-        n_ys, n_xs = len(ys), len(xs)
+        n_xs = len(xs)
 
         def body_fn(*flat):
             consts, xs = flat[:n_consts], flat[n_consts : n_consts + n_xs]
@@ -108,9 +108,9 @@ def _scan_as_while(*args, body: Graph, length, reverse, unroll, n_consts, n_carr
 
         stop = length // unroll * unroll if count > 1 or unroll == 1 else length
         avals = [aval_of(v) for v in (*consts, *xs, i, *carry, *ys)]
-        inner, captured = trace(body_fn, avals, "scan")
-        cond, _ = trace(lambda i, *rest: [lt(i, _int32(stop))], avals[n_consts + n_xs :], "scan")
-        assert not captured and n_ys == len(ys)
+        inner = trace_closed(body_fn, avals, "scan")
+        below = lambda i, *rest: [lt(i, _int32(stop))]  # noqa: E731 (a graph, too)
+        cond = trace_closed(below, avals[n_consts + n_xs :], "scan")
         out = while_loop(
             *consts, *xs, i, *carry, *ys, cond=cond, body=inner, n_cond=0, n_body=n_consts + n_xs
         )
@@ -128,9 +128,7 @@ def _scan_as_while(*args, body: Graph, length, reverse, unroll, n_consts, n_carr
 def _scan_lower(b, *vals, **params):
     def make():
         fn = lambda *xs: _scan_as_while(*xs, **params)  # noqa: E731 (a graph of this very loop)
-        graph, captured = trace(fn, [v.aval for v in vals], "scan")
-        assert not captured
-        return graph
+        return trace_closed(fn, [v.aval for v in vals], "scan")
 
     key = (
         "while",
@@ -400,9 +398,7 @@ def _scan_transpose(cts, *args, body, length, reverse, unroll, n_consts, n_carry
         avals += [_row(aval_of(c)) for c in y_cts] + [
             _row(aval_of(v)) for v in known[n_known_consts:]
         ]
-        graph, captured = trace(back, avals, "scan")
-        assert not captured
-        return graph
+        return trace_closed(back, avals, "scan")
 
     key = ("scan transpose", tuple(lin), tuple(y_nonzero), n_consts, n_carry)
     graph = body.cached(key, make)

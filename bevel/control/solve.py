@@ -1,15 +1,16 @@
 """`linear_solve`: x with matvec(x) = b, differentiated as such and not through the solver's steps.
 
 Operands: captured values of all graphs, then b. The graphs map (captured values, vectors) to
-    vectors.
+vectors; those that solve may give more results, which have no derivative.
 Source: the implicit function theorem; Blondel et al., "Efficient and modular implicit
-    differentiation", 2022.
+differentiation", 2022.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from bevel.core.aval import aval_of
 from bevel.core.graph import Graph, evaluate
 from bevel.core.op import Op, is_undefined
 from bevel.ops import neg, zeros
@@ -22,7 +23,9 @@ def _reference(*args, matvec, solve, transpose_solve, vecmat, n_consts):
 
 
 def _jvp(ctx, primals, tangents, *, matvec, n_consts, **graphs):
-    xs = linear_solve(*primals, matvec=matvec, n_consts=n_consts, **graphs)
+    outs = linear_solve(*primals, matvec=matvec, n_consts=n_consts, **graphs)
+    n = len(primals) - n_consts
+    xs, others = outs[:n], (None,) * (len(outs) - n)
     consts, const_ts = primals[:n_consts], tangents[:n_consts]
     rhs = list(tangents[n_consts:])
     if any(t is not None for t in const_ts):
@@ -31,9 +34,10 @@ def _jvp(ctx, primals, tangents, *, matvec, n_consts, **graphs):
             add_tangents(t, None if m is None else neg(m)) for t, m in zip(rhs, moved, strict=True)
         ]
     if all(t is None for t in rhs):
-        return xs, (None,) * len(xs)
+        return outs, (None,) * n + others
     full = [zeros(v.aval) if t is None else t for t, v in zip(rhs, matvec.outputs, strict=True)]
-    return xs, linear_solve(*consts, *full, matvec=matvec, n_consts=n_consts, **graphs)
+    moved = linear_solve(*consts, *full, matvec=matvec, n_consts=n_consts, **graphs)
+    return outs, moved[:n] + others
 
 
 def _transpose(cts, *args, matvec, solve, transpose_solve, vecmat, n_consts):
@@ -43,7 +47,7 @@ def _transpose(cts, *args, matvec, solve, transpose_solve, vecmat, n_consts):
             "pass a function that solves with the transposed matrix"
         )
     consts, bs = args[:n_consts], args[n_consts:]
-    full = [zeros(v.aval) if c is None else c for c, v in zip(cts, solve.outputs, strict=True)]
+    full = [zeros(aval_of(b)) if c is None else c for c, b in zip(cts, bs, strict=False)]
     found = linear_solve(
         *consts,
         *full,
@@ -55,7 +59,7 @@ def _transpose(cts, *args, matvec, solve, transpose_solve, vecmat, n_consts):
     )
     return [
         *[None] * n_consts,
-        *[c if is_undefined(b) else None for c, b in zip(found, bs, strict=True)],
+        *[c if is_undefined(b) else None for c, b in zip(found, bs, strict=False)],
     ]
 
 

@@ -6,7 +6,7 @@ Operands: constants of the condition, constants of the body, then the carry.
 from __future__ import annotations
 
 from bevel.control.call import drop, merge, pick
-from bevel.core.graph import Graph, evaluate, trace
+from bevel.core.graph import Graph, evaluate, trace_closed
 from bevel.core.interpreter import run_under
 from bevel.core.op import Op, Unsupported
 from bevel.ops import broadcast_in_dim, reduce_or, select
@@ -117,8 +117,8 @@ def _batch(axis, args, batched, *, cond, body, n_cond, n_body):
 
         avals = cond_g.in_avals[:n_cond] + body_g.in_avals
         key = ("masked", row_pred)
-        body_g = step.cached(key, lambda: trace(masked, avals, "vmap")[0])
-        cond_g = row_pred.cached("any", lambda: trace(any_row, row_pred.in_avals, "vmap")[0])
+        body_g = step.cached(key, lambda: trace_closed(masked, avals, "vmap"))
+        cond_g = row_pred.cached("any", lambda: trace_closed(any_row, row_pred.in_avals, "vmap"))
         consts, n_body = [*cond_consts, *consts], n_all
     outs = while_loop(
         *cond_consts, *consts, *carry, cond=cond_g, body=body_g, n_cond=n_cond, n_body=n_body

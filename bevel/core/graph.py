@@ -11,7 +11,15 @@ import numpy as np
 
 from bevel.core import config
 from bevel.core.aval import Aval, aval_of
-from bevel.core.interpreter import Interpreter, NotLinear, Tracer, Undefined, state
+from bevel.core.errors import UnexpectedTracerError
+from bevel.core.interpreter import (
+    Interpreter,
+    NotLinear,
+    Tracer,
+    Undefined,
+    state,
+    to_numpy,
+)
 from bevel.core.source import Source, replay, user_source
 
 INLINE_SIZE = 32
@@ -166,12 +174,13 @@ class GraphBuilder(Interpreter):
         """The variable or literal for a value; one from outside becomes an input of the graph."""
         if isinstance(value, GraphTracer) and value.interp is self:
             return value.var
-        if isinstance(value, Tracer):
-            value = self.outer.resolve(value)
         if isinstance(value, np.ndarray) and value.size <= INLINE_SIZE:
             return Lit(value)
         if isinstance(value, np.generic):
             return Lit(np.asarray(value))
+        value = self.outer.resolve(value)
+        if isinstance(value, np.ndarray) and value.size <= INLINE_SIZE:
+            return Lit(value)
         var = self.const_vars.get(id(value))
         if var is None:
             if type(value) is Undefined:
@@ -218,6 +227,29 @@ class GraphBuilder(Interpreter):
         return graph, [c for _, c in pairs]
 
 
+    def finish_closed(self, inputs: Sequence[GraphTracer], outputs: Sequence[Any]) -> Graph:
+        """The graph of `inputs` alone: captured arrays, whatever their size, become literals.
+
+        For graphs that transforms make of graphs; only a rule that a user wrote captures anything.
+        """
+        graph, captured = self.finish(inputs, outputs)
+        if not captured:
+            return graph
+        for value in captured:
+            if isinstance(value, Tracer):
+                raise UnexpectedTracerError(
+                    f"a custom derivative rule uses a traced {value.aval} of {value.interp.what} "
+                    "that is none of its arguments.\n"
+                    "Why: the rule runs where that value no longer exists, and Bevel did not find "
+                    "it among the variables that the rule closes over.\n"
+                    "Write instead: pass it to the custom function as an argument."
+                )
+        literals = {v: Lit(to_numpy(c)) for v, c in zip(graph.inputs, captured, strict=False)}
+        eqns = [e.replace(inputs=[literals.get(i, i) for i in e.inputs]) for e in graph.eqns]
+        outs = [literals.get(o, o) for o in graph.outputs]
+        return Graph(graph.inputs[len(captured) :], eqns, outs)
+
+
 def live_equations(eqns: Sequence[Eqn], outputs: Sequence[Atom]) -> list[Eqn]:
     """The equations that the outputs or an effect need; unused results of ops with a `dce` rule
     go too.
@@ -254,6 +286,14 @@ def trace(
         return builder.finish(inputs, fn(*inputs))
 
 
+def trace_closed(fn: Callable[..., Sequence[Any]], avals: Sequence[Aval], what: str) -> Graph:
+    """`trace`, with captured arrays as literals: the graph's inputs are those of `avals`."""
+    builder = GraphBuilder(state.current, what)
+    with builder:
+        inputs = [builder.input(a, None) for a in avals]
+        return builder.finish_closed(inputs, fn(*inputs))
+
+
 def evaluate(graph: Graph, args: Sequence[Any]) -> list[Any]:
     """Run a graph op by op under the current interpreter."""
     env: dict[Var, Any] = dict(zip(graph.inputs, args, strict=True))
@@ -285,17 +325,19 @@ def _letters(n: int) -> str:
     return out
 
 
+def _literal_text(lit: Lit) -> str:
+    if lit.value.size == 1:
+        return repr(lit.value.item())
+    return f"{lit.aval}{lit.value.tolist() if lit.value.size <= INLINE_SIZE else '[...]'}"
+
+
 def to_text(graph: Graph, indent: str = "") -> str:
     """A readable listing: inputs, one equation a line, results."""
     names: dict[Var, str] = {}
 
     def name(atom: Atom) -> str:
         if type(atom) is Lit:
-            return (
-                repr(atom.value.item())
-                if atom.value.size == 1
-                else f"{atom.aval}{atom.value.tolist()}"
-            )
+            return _literal_text(atom)
         return names.setdefault(atom, _letters(len(names)))
 
     def typed(atom: Atom) -> str:

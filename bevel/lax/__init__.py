@@ -5,15 +5,7 @@ here too.
 """
 
 from bevel.lax import linalg
-from bevel.lax.control import (
-    associative_scan,
-    cond,
-    fori_loop,
-    map,
-    scan,
-    switch,
-    while_loop,
-)
+from bevel.lax.branches import cond, switch
 from bevel.lax.elementwise import (
     RoundingMethod,
     abs,
@@ -110,6 +102,7 @@ from bevel.lax.indexing import (
     scatter_mul,
     scatter_sub,
 )
+from bevel.lax.loops import fori_loop, scan, while_loop
 from bevel.lax.parallel import (
     all_gather,
     all_to_all,
@@ -161,6 +154,7 @@ from bevel.lax.reductions import (
     sort_key_val,
     top_k,
 )
+from bevel.lax.rows import associative_scan, map
 from bevel.lax.shapes import (
     broadcast,
     broadcast_in_dim,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bevel.api.body import Body, unify_captured
 from bevel.api.custom import custom_jvp
 from bevel.api.derivatives import jvp, linear_transpose, linearize
-from bevel.api.flat import as_handle, name_of
+from bevel.api.flat import Output, flatten_handles, name_of, type_name
 from bevel.control.solve import linear_solve
 from bevel.core import tree
 from bevel.core.aval import aval_of
@@ -23,8 +23,31 @@ def _named(like: Callable[..., Any], fun: Callable[..., Any]) -> Callable[..., A
     return fun
 
 
-def _alike(a: Handle, b: Handle) -> bool:
-    return aval_of(a._v) == aval_of(b._v)
+def _result(what: str, fun: Callable[..., Any], found: Any, like: Sequence[Handle], treedef: Any):
+    """Handles on the leaves of what a function returned, which must be of a type."""
+    name = f"{what}: {name_of(fun)}"
+    handles, structure = flatten_handles(found, f"{name}: a result")
+    if structure != treedef:
+        raise TypeError(
+            f"{name} returned the structure {structure}, and it must be that of the vector it is "
+            f"for, {treedef}"
+        )
+    for h, wanted in zip(handles, like, strict=True):
+        if aval_of(h._v) != aval_of(wanted._v):
+            raise TypeError(
+                f"{name} returned {type_name(h)}, and it must be of the type of the vector it is "
+                f"for, {type_name(wanted)}.\nWrite instead: .astype or reshape one of them."
+            )
+    return handles
+
+
+def _pair(what: str, found: Any) -> tuple[Any, Any]:
+    if not (isinstance(found, tuple | list) and len(found) == 2):
+        raise TypeError(
+            f"{what}: with has_aux=True, solve returns a pair (x, auxiliary data), not "
+            f"{type(found).__name__}"
+        )
+    return found[0], found[1]
 
 
 def custom_linear_solve(
@@ -33,19 +56,21 @@ def custom_linear_solve(
     solve: Callable[[Callable[[Any], Any], Any], Any],
     transpose_solve: Callable[[Callable[[Any], Any], Any], Any] | None = None,
     symmetric: bool = False,
+    has_aux: bool = False,
 ) -> Any:
     """`x` with `matvec(x) = b`, found by `solve(matvec, b)` and differentiated implicitly.
 
     Args:
         matvec: a linear function of a pytree of arrays.
-        b: the right-hand side, of the structure and types that `matvec` returns.
+        b: the right-hand side, of the structure and types that `matvec` takes and returns.
         solve: finds x; it is never differentiated.
         transpose_solve: `transpose_solve(vecmat, b)` solves with the transpose; reverse mode needs
             it.
         symmetric: `matvec` is its own transpose, and `solve` serves for both.
+        has_aux: `solve` and `transpose_solve` return `(x, aux)`, and so does this function.
 
     Raises:
-        TypeError: the solution has another structure than `b`, or reverse mode without
+        TypeError: the solution has another type than `b`, or reverse mode without
             `transpose_solve`.
 
     >>> import bevel as bv
@@ -54,27 +79,17 @@ def custom_linear_solve(
     >>> float(f(2.0, 6.0)), float(bv.grad(f)(2.0, 6.0))
     (3.0, -1.5)
     """
-    leaves, treedef = tree.flatten(b)
-    handles = [as_handle(x, "custom_linear_solve: b") for x in leaves]
+    what = "custom_linear_solve"
+    handles, treedef = flatten_handles(b, f"{what}: b")
+    aux = Output()
 
-    def flat(fun: Callable[[Any], Any]) -> Callable[..., Any]:
+    def flat(fun: Callable[[Any], Any], solves: bool) -> Callable[..., Any]:
         def run(*vectors: Any) -> list[Any]:
-            out, structure = tree.flatten(fun(tree.unflatten(treedef, vectors)))
-            if structure != treedef:
-                raise TypeError(
-                    f"custom_linear_solve: {name_of(fun)} returned the structure {structure}, b "
-                    f"has {treedef}; "
-                    "they must be equal"
-                )
-            found = [as_handle(x, f"custom_linear_solve: a result of {name_of(fun)}") for x in out]
-            wrong = [(f, h) for f, h in zip(found, handles, strict=True) if not _alike(f, h)]
-            if wrong:
-                got, wanted = (aval_of(h._v) for h in wrong[0])
-                raise TypeError(
-                    f"custom_linear_solve: {name_of(fun)} returned {got} where b has {wanted}; "
-                    "they must be equal.\nWrite instead: .astype or reshape it."
-                )
-            return found
+            found, others = fun(tree.unflatten(treedef, vectors)), []
+            if solves and has_aux:
+                found, extra = _pair(what, found)
+                others = [wrap(v) for v in aux.flatten(extra, what)]
+            return [*_result(what, fun, found, handles, treedef), *others]
 
         return run
 
@@ -84,8 +99,8 @@ def custom_linear_solve(
     back = solve if symmetric else transpose_solve
     functions = [matvec, _named(solve, lambda v: solve(matvec, v))]
     if back is not None:
-        functions += [_named(back, lambda v: back(vecmat, v)), vecmat]
-    bodies = [Body("custom_linear_solve", flat(f), handles) for f in functions]
+        functions += [vecmat, _named(back, lambda v: back(vecmat, v))]
+    bodies = [Body(what, flat(f, i % 2 == 1), handles) for i, f in enumerate(functions)]
     for body in bodies:
         body.refuse_writes()
     consts, graphs = unify_captured(bodies)
@@ -95,11 +110,12 @@ def custom_linear_solve(
         *[h._v for h in handles],
         matvec=graphs[0],
         solve=graphs[1],
-        transpose_solve=graphs[2],
-        vecmat=graphs[3],
+        vecmat=graphs[2],
+        transpose_solve=graphs[3],
         n_consts=len(consts),
     )
-    return tree.unflatten(treedef, [wrap(o) for o in outs])
+    x = tree.unflatten(treedef, [wrap(o) for o in outs[: len(handles)]])
+    return (x, aux.unflatten(outs[len(handles) :])) if has_aux else x
 
 
 def custom_root(
@@ -107,14 +123,19 @@ def custom_root(
     initial_guess: Any,
     solve: Callable[[Callable[[Any], Any], Any], Any],
     tangent_solve: Callable[[Callable[[Any], Any], Any], Any],
+    has_aux: bool = False,
 ) -> Any:
     """A root of `f`, found by `solve(f, initial_guess)` and differentiated implicitly.
 
     Args:
         f: its root is wanted; its derivatives are in what it closes over.
         initial_guess: where `solve` starts; the root does not depend on it.
-        solve: finds the root; it is never differentiated.
+        solve: finds the root, of the types of the guess; it is never differentiated.
         tangent_solve: `tangent_solve(g, y)` solves the linear equation g(x) = y.
+        has_aux: `solve` returns `(root, aux)`, and so does this function.
+
+    Raises:
+        TypeError: the root, or a tangent, has another type than the guess.
 
     >>> import bevel as bv
     >>> newton = lambda f, x0: x0 - f(x0) / 2.0
@@ -123,42 +144,38 @@ def custom_root(
     >>> float(double(3.0)), float(bv.grad(double)(3.0))
     (1.5, 0.5)
     """
-    leaves, treedef = tree.flatten(initial_guess)
-    handles = [as_handle(x, "custom_root: initial_guess") for x in leaves]
+    what = "custom_root"
+    handles, treedef = flatten_handles(initial_guess, f"{what}: initial_guess")
+    aux = Output()
 
     def flat_f(*x: Any) -> list[Any]:
-        return tree.leaves(f(tree.unflatten(treedef, x)))
+        return _result(what, f, f(tree.unflatten(treedef, x)), handles, treedef)
 
-    body = Body("custom_root", flat_f, handles)
+    body = Body(what, flat_f, handles)
     body.refuse_writes()
-    captured = [wrap(c) for c in body.consts]
 
-    def f_at(consts: tuple, x: list[Any]) -> list[Any]:
-        return [wrap(v) for v in _evaluate(body, consts, x)]
+    def f_at(consts: Sequence[Any], x: Any) -> list[Any]:
+        """The residuals of f, at values of what it closes over."""
+        found = _result(what, solve, x, handles, treedef)
+        return [wrap(v) for v in evaluate(body.graph, [h._v for h in (*consts, *found)])]
 
     @functools.partial(custom_jvp, constant_closure=True)
-    def root(consts: tuple, guess: list[Any]) -> list[Any]:
-        def closed(x: Any) -> Any:
-            return tree.unflatten(treedef, f_at(consts, tree.leaves(x)))
-
-        return tree.leaves(solve(closed, tree.unflatten(treedef, guess)))
+    def root(consts: Sequence[Any], guess: Any) -> Any:
+        found, others = solve(lambda x: tree.unflatten(treedef, f_at(consts, x)), guess), []
+        if has_aux:
+            found, extra = _pair(what, found)
+            others = [wrap(v) for v in aux.flatten(extra, what)]
+        return tree.unflatten(treedef, _result(what, solve, found, handles, treedef)), others
 
     @root.defjvp
-    def root_jvp(primals: tuple, tangents: tuple) -> tuple:
+    def root_jvp(primals: Any, tangents: Any) -> Any:
         consts, guess = primals
-        x = root(consts, guess)
+        x, others = root(consts, guess)
         _, moved = jvp(lambda c: f_at(c, x), (consts,), (tangents[0],))
-        _, f_lin = linearize(lambda v: f_at(consts, v), x)
-
-        def linear(v: Any) -> Any:
-            return tree.unflatten(treedef, f_lin(tree.leaves(v)))
-
+        _, f_lin = linearize(lambda v: tree.unflatten(treedef, f_at(consts, v)), x)
         rhs = tree.unflatten(treedef, [-m for m in moved])
-        return x, tree.leaves(tangent_solve(linear, rhs))
+        found = _result(what, tangent_solve, tangent_solve(f_lin, rhs), handles, treedef)
+        return (x, others), (tree.unflatten(treedef, found), [None] * len(others))
 
-    return tree.unflatten(treedef, root(tuple(captured), handles))
-
-
-def _evaluate(body: Body, consts: tuple, x: list[Any]) -> list[Any]:
-    from_handles = [as_handle(v, "custom_root: a value")._v for v in (*consts, *x)]
-    return evaluate(body.graph, from_handles)
+    x, others = root([wrap(c) for c in body.consts], tree.unflatten(treedef, handles))
+    return (x, aux.unflatten([h._v for h in others])) if has_aux else x

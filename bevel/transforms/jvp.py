@@ -11,7 +11,7 @@ from typing import Any
 
 from bevel.core.aval import aval_of
 from bevel.core.dtypes import is_inexact
-from bevel.core.graph import Graph, evaluate, trace
+from bevel.core.graph import Graph, evaluate, trace_closed
 from bevel.core.interpreter import Interpreter, Tracer, run_under, state
 from bevel.core.op import linear, multilinear, rule, zero_tangent
 from bevel.ops import add, zeros
@@ -161,10 +161,7 @@ def jvp_graph(
             return outs + [t for t in touts if t is not None]
 
         avals = graph.in_avals
-        out, consts = trace(
-            fn, avals + [a for a, n in zip(avals, nonzero, strict=True) if n], "jvp"
-        )
-        assert not consts
-        return out, tuple(mask)
+        avals += [a for a, n in zip(avals, nonzero, strict=True) if n]
+        return trace_closed(fn, avals, "jvp"), tuple(mask)
 
     return graph.cached(("jvp", nonzero, force), make)

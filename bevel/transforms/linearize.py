@@ -172,10 +172,9 @@ def partial_eval_graph(
             for i, t in enumerate(known_in + known_out):
                 if type(t) is GraphTracer:
                     position.setdefault(t.var, i)
-            forwarded = [position.get(r.var) for r in residuals]
+            forwarded = [position.get(getattr(r, "var", None)) for r in residuals]
             computed = [r for r, f in zip(residuals, forwarded, strict=True) if f is None]
-            known, captured = outer.finish(known_in, known_out + computed)
-            assert not captured
+            known = outer.finish_closed(known_in, known_out + computed)
         return Split(known, linear, tuple(mask), forwarded)
 
     return graph.cached(("partial", unknown, force), make)

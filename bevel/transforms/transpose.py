@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bevel.core.errors import Unsupported
-from bevel.core.graph import Eqn, Graph, Var, trace
+from bevel.core.graph import Eqn, Graph, Var, trace_closed
 from bevel.core.interpreter import NotLinear
 from bevel.core.op import Undefined, rule
 from bevel.core.source import replay, where
@@ -82,8 +82,6 @@ def transpose_graph(
 
         avals = [a for a, k in zip(graph.in_avals, known, strict=True) if k]
         avals += [a for a, z in zip(graph.out_avals, nonzero, strict=True) if z]
-        out, captured = trace(fn, avals, "transposition")
-        assert not captured
-        return out, tuple(mask)
+        return trace_closed(fn, avals, "transposition"), tuple(mask)
 
     return graph.cached(("transpose", known, nonzero), make)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bevel.core.aval import Aval, aval_of
-from bevel.core.graph import Graph, evaluate, subgraphs, trace
+from bevel.core.graph import Graph, evaluate, subgraphs, trace_closed
 from bevel.core.interpreter import Interpreter, Tracer, run_under, state
 from bevel.core.op import rule
 from bevel.ops import broadcast_in_dim
@@ -139,8 +139,6 @@ def batch_graph(
             Aval((int(axis), *a.shape), a.dtype) if b else a
             for a, b in zip(graph.in_avals, batched, strict=True)
         ]
-        out, captured = trace(fn, avals, "vmap")
-        assert not captured
-        return out, tuple(mask)
+        return trace_closed(fn, avals, "vmap"), tuple(mask)
 
     return graph.cached(("vmap", int(axis), axis.name, batched, force), make)

@@ -1,21 +1,16 @@
-"""Structured control flow: `cond`, `switch`, `while_loop`, `fori_loop`, `scan`, `map`,
-`associative_scan`.
-"""
+"""Loops: `scan`, `while_loop`, `fori_loop`."""
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bevel.api.body import Body, bodies_with_state, body_with_state, unify_captured
-from bevel.api.flat import as_handle, described, is_single, name_of, rewrap
-from bevel.api.vmap import vmap
+from bevel.api.body import Body, body_with_state
+from bevel.api.flat import as_handle, described, flatten_handles, is_single, type_name
 from bevel.control.call import drop, merge, pick
-from bevel.control.cond import cond as cond_op
 from bevel.control.scan import scan as scan_op
 from bevel.control.while_loop import while_loop as while_op
 from bevel.core import config, tree
@@ -27,18 +22,8 @@ from bevel.core.handle import WEAK, Handle, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.core.source import user_source, where
 from bevel.numpy.convert import astype, promote
-from bevel.ops import clamp, concatenate, convert, full_like, reshape, rev, zeros_like
+from bevel.ops import concatenate, reshape
 from bevel.ops import slice as slice_
-
-
-def _flatten(value: Any, what: str) -> tuple[list[Handle], Any]:
-    leaves, treedef = tree.flatten(value)
-    return [as_handle(x, what) for x in leaves], treedef
-
-
-def _type_name(h: Handle | Any) -> str:
-    aval = aval_of(h._v) if isinstance(h, Handle) else h
-    return f"{aval}"
 
 
 class _Loop(NamedTuple):
@@ -68,7 +53,7 @@ def _check_carry(loop: _Loop, in_tree, out_tree, inputs: Sequence[Handle], outs:
     marked = tree.unflatten(in_tree, list(range(len(inputs))))
     paths = [tree.keystr(p) for p, _ in tree.leaves_with_path(marked)]
     wrong = [
-        f"  {loop.noun}{p}: {_type_name(i)} in, {o} out\n"
+        f"  {loop.noun}{p}: {type_name(i)} in, {o} out\n"
         for p, i, o in zip(paths, inputs, outs, strict=True)
         if aval_of(i._v) != o
     ]
@@ -94,7 +79,8 @@ def _cell_handles(body: Body) -> list[Handle]:
     return [c._read() for c in body.carried]
 
 
-def _write_cells(cells: Sequence[Any], values: Sequence[Any], tags: Sequence[Any]) -> None:
+def write_cells(cells: Sequence[Any], values: Sequence[Any], tags: Sequence[Any]) -> None:
+    """Leave new contents in state cells."""
     for cell, value, tag in zip(cells, values, tags, strict=True):
         cell._write(wrap(value, fresh_tag(tag)))
 
@@ -137,9 +123,9 @@ def scan(
 
 def _scan(loop: _Loop, f, init, xs, length, reverse, unroll) -> tuple[Any, Any]:
     what = loop.what
-    carry, carry_tree = _flatten(init, f"{what}: the initial {loop.noun}")
-    rows, xs_tree = _flatten(xs, f"{what}: xs")
-    length = _scan_length(what, rows, length)
+    carry, carry_tree = flatten_handles(init, f"{what}: the initial {loop.noun}")
+    rows, xs_tree = flatten_handles(xs, f"{what}: xs")
+    length = scan_length(what, rows, length)
     unroll = _unrolled(what, unroll, length)
     if config.get("disable_jit"):
         return _scan_in_python(f, init, rows, xs_tree, length, reverse)
@@ -187,7 +173,7 @@ def _scan(loop: _Loop, f, init, xs, length, reverse, unroll) -> tuple[Any, Any]:
         n_carry=fixed.count(False),
     )
     left = merge(fixed, pick(fixed, state), values[: fixed.count(False)])
-    _write_cells(body.carried, left[n:], body.forced_tags)
+    write_cells(body.carried, left[n:], body.forced_tags)
     return body.output.unflatten([*left[:n], *values[fixed.count(False) :]])
 
 
@@ -200,7 +186,8 @@ def _unrolled(what: str, unroll: int | bool, length: int) -> int:
     return operator.index(unroll)
 
 
-def _scan_length(what: str, rows: Sequence[Handle], length: int | None) -> int:
+def scan_length(what: str, rows: Sequence[Handle], length: int | None) -> int:
+    """The one leading length of all rows and of `length`; raises ValueError if they differ."""
     if length is not None and (not is_single(length) or length < 0):
         raise ValueError(f"{what}: length must be a number of steps, got {length!r}")
     sizes = set()
@@ -230,7 +217,7 @@ def _row_like(h: Handle) -> Handle:
     return wrap(np.broadcast_to(np.zeros((), v.dtype), tuple(v.shape[1:])), fresh_tag(h._tag))
 
 
-def _part(v: Any, start: int, stop: int, step: int = 1, axis: int = 0) -> Any:
+def part_of(v: Any, start: int, stop: int, step: int = 1, axis: int = 0) -> Any:
     """The elements of a value from `start` to `stop` along an axis."""
     starts, limits = [0] * len(v.shape), list(v.shape)
     starts[axis], limits[axis] = start, min(stop, v.shape[axis])
@@ -239,7 +226,7 @@ def _part(v: Any, start: int, stop: int, step: int = 1, axis: int = 0) -> Any:
 
 
 def _row(h: Handle, i: int) -> Handle:
-    return wrap(reshape(_part(h._v, i, i + 1), shape=tuple(h._v.shape[1:])), fresh_tag(h._tag))
+    return wrap(reshape(part_of(h._v, i, i + 1), shape=tuple(h._v.shape[1:])), fresh_tag(h._tag))
 
 
 def _scan_in_python(f, init, rows, xs_tree, length, reverse):
@@ -286,7 +273,7 @@ def while_loop(
 
 def _while(loop: _Loop, cond_fun, body_fun, init_val) -> Any:
     what = loop.what
-    carry, treedef = _flatten(init_val, f"{what}: the initial value")
+    carry, treedef = flatten_handles(init_val, f"{what}: the initial value")
     if config.get("disable_jit"):
         value = init_val
         while cond_fun(value):
@@ -322,7 +309,7 @@ def _while(loop: _Loop, cond_fun, body_fun, init_val) -> Any:
         n_body=len(body.consts),
     )
     n = len(carry)
-    _write_cells(body.carried, values[n:], body.forced_tags)
+    write_cells(body.carried, values[n:], body.forced_tags)
     return body.output.unflatten(values[:n])
 
 
@@ -377,7 +364,7 @@ def fori_loop(
     for name, bound in (("lower", lower), ("upper", upper)):
         h = as_handle(bound, f"fori_loop: {name}")
         if logical_shape(h) or not is_integer(np.dtype(h._v.dtype)):
-            raise TypeError(f"fori_loop: {name} must be an integer scalar, got {_type_name(h)}")
+            raise TypeError(f"fori_loop: {name} must be an integer scalar, got {type_name(h)}")
     (lo_v, hi_v), tag = promote(lower, upper)
     if unroll is not None and unroll is not False and unroll != 1:
         raise ValueError("fori_loop: unroll needs bounds that are Python integers")
@@ -388,293 +375,3 @@ def fori_loop(
 
     init = (wrap(lo_v), wrap(hi_v), init_val)
     return _while(_Loop(what, "value", own=2), lambda c: c[0] < c[1], body, init)[2]
-
-
-# -- branches --------------------------------------------------------------------------------------
-
-
-def _check_branches(what: str, bodies: Sequence[Body], funs: Sequence[Callable[..., Any]]) -> None:
-    first = bodies[0]
-    for f, b in zip(funs[1:], bodies[1:], strict=True):
-        if b.output.treedef != first.output.treedef:
-            raise TypeError(
-                f"{what}: the branches return different structures at {where(user_source())}:\n"
-                f"  {name_of(funs[0])}: {first.output.treedef}\n  {name_of(f)}: "
-                f"{b.output.treedef}\n"
-                "Write instead: return the same structure from both."
-            )
-        for k, (x, y) in enumerate(zip(first.out_avals, b.out_avals, strict=True)):
-            if x != y:
-                raise TypeError(
-                    f"{what}: the branches return different types at {where(user_source())}: "
-                    f"result {k} is "
-                    f"{x} from {name_of(funs[0])} and {y} from {name_of(f)}.\n"
-                    "Why: the result of a compiled choice has one shape and dtype.\n"
-                    "Write instead: .astype or reshape one of them."
-                )
-
-
-def _common_type(kinds: Sequence[tuple[np.dtype, bool]]) -> np.dtype | None:
-    """The dtype all results take: the only one that is not weak, or what weak ones promote to; or
-    None.
-    """
-    strong = {d for d, weak in kinds if not weak}
-    if len(strong) > 1 or len({d for d, _ in kinds}) == 1:
-        return None
-    joined = functools.reduce(lambda a, b: promote_dtypes(*a, *b), kinds)[0]
-    return joined if not strong or joined in strong else None
-
-
-def _common_types(
-    funs: Sequence[Callable[..., Any]], bodies: Sequence[Body]
-) -> list[Callable[..., Any]] | None:
-    """Branches that convert weakly typed results to the dtype of the others; None if none is
-    needed.
-    """
-    if len({b.output.treedef for b in bodies}) > 1:
-        return None
-    targets = [
-        _common_type([(b.out_avals[k].dtype, b.output.tags[k] is WEAK) for b in bodies])
-        for k in range(len(bodies[0].out_avals))
-    ]
-    if not any(targets):
-        return None
-
-    def converted(f: Callable[..., Any]) -> Callable[..., Any]:
-        def g(*args: Any) -> Any:
-            leaves, treedef = tree.flatten(f(*args))
-            hs = [as_handle(x, "a branch's result") for x in leaves]
-            new = [h if t is None else astype(h, t) for h, t in zip(hs, targets, strict=True)]
-            return tree.unflatten(treedef, new)
-
-        g.__name__ = name_of(f)
-        return g
-
-    return [converted(f) for f in funs]
-
-
-def _branch(
-    what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: Sequence[Any]
-) -> Any:
-    """Choose by an int32 value; the operands are traced into every branch."""
-    handles, treedef = _flatten(tuple(operands), f"{what}: an operand")
-    flat = []
-    for f in funs:
-
-        def g(*args: Any, f: Callable[..., Any] = f) -> Any:
-            return f(*tree.unflatten(treedef, args))
-
-        g.__name__ = name_of(f)
-        flat.append(g)
-    bodies = bodies_with_state(what, flat, handles)
-    converted = _common_types(flat, bodies)
-    if converted is not None:
-        bodies = bodies_with_state(what, converted, handles)
-    _check_branches(what, bodies, funs)
-    consts, graphs = unify_captured(bodies)
-    values = cond_op(index, *consts, *[h._v for h in handles], branches=tuple(graphs))
-    n = len(bodies[0].output.tags)
-    forced = list(dict.fromkeys(c for b in bodies for c in b.changed))
-    _write_cells(forced, values[n:], bodies[0].forced_tags)
-    tags = [
-        None if any(b.output.tags[k] is None for b in bodies) else t
-        for k, t in enumerate(bodies[0].output.tags)
-    ]
-    return tree.unflatten(bodies[0].output.treedef, rewrap(values[:n], tags))
-
-
-def cond(
-    pred: Any,
-    true_fun: Callable[..., Any],
-    false_fun: Callable[..., Any],
-    *operands: Any,
-    **old: Any,
-) -> Any:
-    """`true_fun(*operands) if pred else false_fun(*operands)`, where `pred` may be traced.
-
-    With a traced `pred` both functions are traced, and only the chosen one runs; they must return
-    the same structure, shapes and dtypes. With a concrete one the function is simply called.
-
-    Raises:
-        TypeError: `pred` is no scalar, or the branches differ in what they return.
-
-    >>> float(cond(True, lambda x: x + 1, lambda x: x - 1, 1.0))
-    2.0
-    """
-    if "operand" in old:
-        operands = (old.pop("operand"),)
-    if old:
-        raise TypeError(
-            f"cond: unexpected keyword arguments {sorted(old)}; pass operands by position"
-        )
-    if not (callable(true_fun) and callable(false_fun)):
-        raise TypeError(
-            "cond: write cond(pred, true_fun, false_fun, *operands): the second and third are "
-            "functions"
-        )
-    what = "cond"
-    h = as_handle(pred, "cond: the predicate")
-    if logical_shape(h) != ():
-        raise TypeError(
-            f"cond: the predicate must be a scalar, got {_type_name(h)} at "
-            f"{where(user_source())}.\n"
-            "Write instead: x.any() or x.all(); bnp.where(x, a, b) to choose element by element; "
-            "or bv.vmap."
-        )
-    if is_concrete(h._v):
-        return (true_fun if to_numpy(h._v) else false_fun)(*operands)
-    index = convert(h._v if h._v.dtype == bool else (h != 0)._v, dtype=np.dtype(np.int32))
-    return _branch(what, index, [false_fun, true_fun], operands)
-
-
-def switch(
-    index: Any, branches: Sequence[Callable[..., Any]], *operands: Any, operand: Any = None
-) -> Any:
-    """`branches[clip(index, 0, len(branches) - 1)](*operands)`, where `index` may be traced.
-
-    Raises:
-        TypeError: `index` is no integer scalar, or the branches differ in what they return.
-        ValueError: no branches.
-
-    >>> int(switch(1, [lambda x: x, lambda x: x * 10], 4))
-    40
-    """
-    if operand is not None:
-        operands = (operand,)
-    if callable(branches):
-        raise TypeError("switch: branches must be a list of functions; write switch(i, [f, g], x)")
-    branches = list(branches)
-    if not branches:
-        raise ValueError("switch: give at least one branch")
-    h = as_handle(index, "switch: the index")
-    if logical_shape(h) != () or not is_integer(np.dtype(h._v.dtype)):
-        raise TypeError(f"switch: the index must be an integer scalar, got {_type_name(h)}")
-    if is_concrete(h._v):
-        return branches[int(np.clip(to_numpy(h._v), 0, len(branches) - 1))](*operands)
-    if len(branches) == 1:
-        return branches[0](*operands)
-    last = full_like(h._v, min(len(branches) - 1, int(np.iinfo(h._v.dtype).max)))
-    inside = clamp(zeros_like(h._v), h._v, last)
-    return _branch("switch", convert(inside, dtype=np.dtype(np.int32)), branches, operands)
-
-
-# -- made of the others ----------------------------------------------------------------------------
-
-
-def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> Any:  # noqa: A001 (jax.lax.map)
-    """Apply `f` to the rows of `xs` one after the other (`vmap` does them at once, in more memory).
-
-    Args:
-        f: over pytrees of arrays.
-        xs: pytree of arrays with one leading length.
-        batch_size: rows to do at once, by `vmap`.
-
-    >>> import bevel.numpy as bnp
-    >>> map(lambda x: x * 2, bnp.arange(3)).tolist()
-    [0, 2, 4]
-    """
-    if batch_size is None:
-        return scan(lambda _, x: (None, f(x)), None, xs)[1]
-    if batch_size < 1:
-        raise ValueError(
-            f"map: batch_size must be at least 1, got {batch_size}; leave it out for one row at "
-            "a time"
-        )
-    rows, treedef = _flatten(xs, "map: xs")
-    n = _scan_length("map", rows, None)
-    size = min(batch_size, n) or 1
-    whole = n // size * size
-
-    def batches(h: Handle) -> Handle:
-        v = _part(h._v, 0, whole)
-        return wrap(reshape(v, shape=(whole // size, size, *v.shape[1:])), fresh_tag(h._tag))
-
-    g = vmap(f)
-    stacked = scan(
-        lambda _, x: (None, g(x)), None, tree.unflatten(treedef, [batches(h) for h in rows])
-    )[1]
-    joined = tree.map(
-        lambda y: wrap(reshape(y._v, shape=(whole, *y._v.shape[2:])), fresh_tag(y._tag)), stacked
-    )
-    if whole == n:
-        return joined
-    rest = g(
-        tree.unflatten(treedef, [wrap(_part(h._v, whole, n), fresh_tag(h._tag)) for h in rows])
-    )
-    return tree.map(
-        lambda a, b: wrap(concatenate(a._v, b._v, axis=0), fresh_tag(a._tag)), joined, rest
-    )
-
-
-def associative_scan(
-    fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0
-) -> Any:
-    """All prefixes combined by an associative function, in logarithmic depth.
-
-    Source: Blelloch, "Prefix sums and their applications", 1990.
-
-    Args:
-        fn: combines two pytrees of arrays elementwise along `axis` (it gets slices of several
-            elements).
-        elems: pytree of arrays with one length along `axis`.
-        reverse: combine from the end.
-        axis: the axis to scan along.
-
-    >>> import bevel.numpy as bnp
-    >>> associative_scan(lambda a, b: a + b, bnp.arange(5)).tolist()
-    [0, 1, 3, 6, 10]
-    """
-    handles, treedef = _flatten(elems, "associative_scan: elems")
-    shapes = [logical_shape(h) for h in handles]
-    if not all(-len(s) <= axis < len(s) for s in shapes):
-        raise ValueError(
-            f"associative_scan: axis {axis} is out of range for leaves of the shapes {shapes}"
-        )
-    axes = [axis % len(s) for s in shapes]
-    sizes = {s[a] for s, a in zip(shapes, axes, strict=True)}
-    if len(sizes) != 1:
-        raise ValueError(
-            f"associative_scan: the leaves have different lengths {sorted(sizes)} along axis {axis}"
-        )
-    tags = [h._tag for h in handles]
-
-    def part(xs: Sequence[Any], start: int, stop: int, step: int = 1) -> list[Any]:
-        return [_part(x, start, stop, step, a) for x, a in zip(xs, axes, strict=True)]
-
-    def combine(a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
-        out = fn(tree.unflatten(treedef, rewrap(a, tags)), tree.unflatten(treedef, rewrap(b, tags)))
-        found, structure = _flatten(out, "associative_scan: a result of the function")
-        types = [(tuple(x.shape), x.dtype) for x in b]
-        if structure != treedef or [(tuple(h._v.shape), h._v.dtype) for h in found] != types:
-            raise TypeError(
-                f"associative_scan: the function got {treedef} of {[str(aval_of(x)) for x in b]} "
-                "and returned "
-                f"{structure} of {[_type_name(h) for h in found]}; it must keep structure, "
-                "shapes and dtypes"
-            )
-        return [h._v for h in found]
-
-    def scanned(xs: Sequence[Any], n: int) -> Sequence[Any]:
-        if n < 2:
-            return xs
-        odd = scanned(combine(part(xs, 0, n - 1, 2), part(xs, 1, n, 2)), n // 2)
-        even = part(xs, 0, 1)
-        if n > 2:
-            later = combine(part(odd, 0, (n - 1) // 2), part(xs, 2, n, 2))
-            even = [concatenate(e, x, axis=a) for e, x, a in zip(even, later, axes, strict=True)]
-        return [_interleave(e, o, a, n) for e, o, a in zip(even, odd, axes, strict=True)]
-
-    turn = lambda xs: [rev(x, axes=(a,)) for x, a in zip(xs, axes, strict=True)] if reverse else xs  # noqa: E731
-    result = turn(scanned(turn([h._v for h in handles]), sizes.pop()))
-    return tree.unflatten(treedef, rewrap(result, tags))
-
-
-def _interleave(even: Any, odd: Any, axis: int, n: int) -> Any:
-    """The n elements even[0], odd[0], even[1], ... along an axis."""
-    if n % 2:
-        odd = concatenate(odd, _part(even, n // 2, n // 2 + 1, axis=axis), axis=axis)
-    shape = tuple(even.shape)
-    before, after = shape[:axis], shape[axis + 1 :]
-    pair = [reshape(x, shape=(*before, shape[axis], 1, *after)) for x in (even, odd)]
-    both = reshape(concatenate(*pair, axis=axis + 1), shape=(*before, 2 * shape[axis], *after))
-    return _part(both, 0, n, axis=axis)
