@@ -186,13 +186,24 @@ def test_arguments_of_loops_are_checked():
     ):
         with pytest.raises(TypeError, match="expected a function, got int"):
             call()
-    with pytest.raises(TypeError, match=r"branches must be a list of functions; write switch\(i, \["):
+    with pytest.raises(
+        TypeError, match=r"branches must be a list of functions; write switch\(i, \["
+    ):
         lax.switch(0, lambda: 1, 2)
-    with pytest.raises(TypeError, match=r"(?s)fori_loop of grow: the value .*value\['a'\]: float32\[\] in, float32\[1\] out"):
+    with pytest.raises(
+        TypeError,
+        match=r"(?s)fori_loop of grow: the value .*value\['a'\]: float32\[\] in, float32\[1\] out",
+    ):
         lax.fori_loop(0, 3, grow, {"a": 1.0})
-    with pytest.raises(TypeError, match=r"(?s)fori_loop of grow: the value .*value\['a'\]: float32\[\] in, float32\[1\] out"):
+    with pytest.raises(
+        TypeError,
+        match=r"(?s)fori_loop of grow: the value .*value\['a'\]: float32\[\] in, float32\[1\] out",
+    ):
         bv.jit(lambda n: lax.fori_loop(0, n, grow, {"a": 1.0}))(3)
-    with pytest.raises(TypeError, match=r"(?s)fori_loop of <lambda>: the value .*structures differ.*return the value"):
+    with pytest.raises(
+        TypeError,
+        match=r"(?s)fori_loop of <lambda>: the value .*structures differ.*return the value",
+    ):
         lax.fori_loop(0, 3, lambda i, v: None, 1.0)
 
 
@@ -907,7 +918,9 @@ def test_custom_linear_solve_of_trees_and_errors():
         lax.custom_linear_solve(lambda x: x, 1.0, lambda mv, b: (b, b))
     with pytest.raises(TypeError, match=r"<lambda> returned float32\[2\], .* float32\[\]"):
         lax.custom_linear_solve(lambda x: x, 1.0, lambda mv, b: bnp.ones(2))
-    with pytest.raises(TypeError, match=r"custom_root: newton returned float64\[\], .* float32\[\]"):
+    with pytest.raises(
+        TypeError, match=r"custom_root: newton returned float64\[\], .* float32\[\]"
+    ):
         lax.custom_root(lambda x: x * 2, 1.0, newton64, lambda g, y: y)
     for solver in (lambda f, b: b, lambda f, b: (b, b, b)):
         with pytest.raises(TypeError, match=r"has_aux=True, solve returns a pair \(x, auxiliary"):
@@ -932,7 +945,10 @@ def test_solvers_with_auxiliary_results():
     close(root(f64(4.0)), (60.0, -3.0))
     g, residual = bv.grad(root, has_aux=True)(f64(4.0))
     close((g, residual), (30 / 4, -3.0))
-    close(bv.vmap(bv.grad(root, has_aux=True))(f64([4.0, 9.0])), (np.array([30 / 4, 30 / 6]), np.array([-3.0, -8.0])))
+    close(
+        bv.vmap(bv.grad(root, has_aux=True))(f64([4.0, 9.0])),
+        (np.array([30 / 4, 30 / 6]), np.array([-3.0, -8.0])),
+    )
 
     def solve(a, b):
         inner = lambda mv, b: (b / a, {"n": b * 100})
@@ -942,7 +958,10 @@ def test_solvers_with_auxiliary_results():
     close(solve(2.0, 6.0), (3.0, 600.0))
     close(bv.grad(solve, (0, 1), has_aux=True)(2.0, 6.0), ((-1.5, 0.5), 600.0))
     close(bv.jit(bv.grad(solve, (0, 1), has_aux=True))(2.0, 6.0), ((-1.5, 0.5), 600.0))
-    close(bv.vmap(solve, in_axes=(None, 0))(2.0, bnp.array([6.0, 8.0])), (np.float32([3, 4]), np.float32([600, 800])))
+    close(
+        bv.vmap(solve, in_axes=(None, 0))(2.0, bnp.array([6.0, 8.0])),
+        (np.float32([3, 4]), np.float32([600, 800])),
+    )
     close(bv.hessian(lambda a: solve(a, 6.0)[0])(2.0), 1.5)
 
 

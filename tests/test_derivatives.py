@@ -120,10 +120,25 @@ def test_auxiliary_data_of_any_kind():
 
 
 def test_what_is_no_function_is_refused():
-    for transform in (bv.grad, bv.value_and_grad, bv.jacfwd, bv.jacrev, bv.hessian, bv.remat, bv.checkpoint):
-        with pytest.raises(TypeError, match=r"expected a function, got Array.*\n.*with the function itself"):
+    for transform in (
+        bv.grad,
+        bv.value_and_grad,
+        bv.jacfwd,
+        bv.jacrev,
+        bv.hessian,
+        bv.remat,
+        bv.checkpoint,
+    ):
+        with pytest.raises(
+            TypeError, match=r"expected a function, got Array.*\n.*with the function itself"
+        ):
             transform(bnp.sin(1.0))
-    for transform in (bv.vjp, bv.linearize, bv.linear_transpose, lambda f, x: bv.jvp(f, (x,), (x,))):
+    for transform in (
+        bv.vjp,
+        bv.linearize,
+        bv.linear_transpose,
+        lambda f, x: bv.jvp(f, (x,), (x,)),
+    ):
         with pytest.raises(TypeError, match="expected a function, got int"):
             transform(3, 1.0)
     with pytest.raises(TypeError, match="policy must be a function, got 'dots'"):
@@ -824,7 +839,9 @@ def over_large_array(kind, where):
         f.defjvp(lambda p, t: (times(p[0], 1), times(t[0], 3)))
     else:
         f = bv.custom_vjp(lambda x: times(x, 1))
-        f.defvjp(lambda x: (times(x, 1), None), lambda _, g: (bv.grad(lambda x: times(x, 3))(BIG) * g,))
+        f.defvjp(
+            lambda x: (times(x, 1), None), lambda _, g: (bv.grad(lambda x: times(x, 3))(BIG) * g,)
+        )
     return f
 
 

@@ -226,7 +226,6 @@ class GraphBuilder(Interpreter):
             check(graph)
         return graph, [c for _, c in pairs]
 
-
     def finish_closed(self, inputs: Sequence[GraphTracer], outputs: Sequence[Any]) -> Graph:
         """The graph of `inputs` alone: captured arrays, whatever their size, become literals.
 
