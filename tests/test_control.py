@@ -160,6 +160,8 @@ def test_carries_that_change_are_refused():
         lax.scan(lambda c, x: c, 1.0, np.ones(3))
     with pytest.raises(TypeError, match=r"must return a pair"):
         lax.scan(lambda c, x: (c, c, c), 1.0, np.ones(3))
+    with pytest.raises(TypeError, match=r"carry: key<threefry2x32>\[\] in, uint32\[2\] out"):
+        lax.scan(lambda k, _: (random.key_data(k), None), random.key(0), None, length=2)
     with pytest.raises(TypeError, match="(?s)initial carry is a str"):
         lax.scan(lambda c, x: (c, x), "a", np.ones(3))
     with pytest.raises(TypeError, match=r"(?s)while_loop.*float32\[\] in, float32\[1\] out"):
@@ -705,6 +707,9 @@ def test_branches_that_do_not_fit_are_refused():
         jc(lambda x: (x, x), lambda x: x)
     with pytest.raises(TypeError, match="(?s)result 0 is .*int32.*astype"):
         jc(lambda x: x, lambda x: x.astype(int))
+    with pytest.raises(TypeError, match=r"is uint32\[2\] from .* and key<threefry2x32>\[\] from"):
+        words = lambda k: random.key_data(k)
+        bv.jit(lambda p, k: lax.cond(p, lambda k: k, words, k))(True, random.key(0))
     with pytest.raises(TypeError, match=r"(?s)must be a scalar, got float32\[2\].*bnp\.where"):
         lax.cond(bnp.ones(2), lambda: 1, lambda: 2)
     with pytest.raises(TypeError, match="second and third are functions"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from bevel.api.flat import Output, as_handle, rewrap
+from bevel.api.flat import Output, as_handle, rewrap, type_text
 from bevel.core.aval import Aval, aval_of
 from bevel.core.errors import StateError
 from bevel.core.graph import Graph, GraphBuilder, Var
@@ -65,8 +65,13 @@ class Body:
 
     @property
     def out_avals(self) -> list[Aval]:
-        """Types of the function's own results."""
+        """Abstract values of the function's own results."""
         return self.graph.out_avals[: len(self.output.tags)]
+
+    @property
+    def out_types(self) -> list[str]:
+        """Their types as users see them."""
+        return list(map(type_text, self.out_avals, self.output.tags))
 
 
 def refuse_writes(what: str, cells: Collection[Cell]) -> None:

@@ -86,9 +86,16 @@ def flatten_handles(value: Any, what: str) -> tuple[list[Handle], Any]:
     return [as_handle(x, what) for x in leaves], treedef
 
 
+def type_text(aval: Aval, tag: Any) -> str:
+    """Dtype and shape as users see them: `float32[3]`, `key<threefry2x32>[]`."""
+    if type(tag) is not KeyTag:
+        return str(aval)
+    return f"{KeyDtype(tag.impl).name}[{','.join(map(str, aval.shape[:-1]))}]"
+
+
 def type_name(h: Handle) -> str:
-    """Dtype and shape for messages: `float32[3]`."""
-    return str(aval_of(h._v))
+    """Dtype and shape of an array as users see them."""
+    return type_text(aval_of(h._v), h._tag)
 
 
 class ShapeDtypeStruct:

@@ -243,7 +243,9 @@ class GraphBuilder(Interpreter):
                     "it among the variables that the rule closes over.\n"
                     "Write instead: pass it to the custom function as an argument."
                 )
-        literals = {v: Lit(to_numpy(c)) for v, c in zip(graph.inputs, captured, strict=False)}
+        literals: dict[Atom, Atom] = {
+            v: Lit(to_numpy(c)) for v, c in zip(graph.inputs, captured, strict=False)
+        }
         eqns = [e.replace(inputs=[literals.get(i, i) for i in e.inputs]) for e in graph.eqns]
         outs = [literals.get(o, o) for o in graph.outputs]
         return Graph(graph.inputs[len(captured) :], eqns, outs)

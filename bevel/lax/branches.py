@@ -32,7 +32,7 @@ def _check_branches(what: str, bodies: Sequence[Body], funs: Sequence[Callable[.
                 f"{b.output.treedef}\n"
                 "Write instead: return the same structure from both."
             )
-        for k, (x, y) in enumerate(zip(first.out_avals, b.out_avals, strict=True)):
+        for k, (x, y) in enumerate(zip(first.out_types, b.out_types, strict=True)):
             if x != y:
                 raise TypeError(
                     f"{what}: the branches return different types at {where(user_source())}: "

@@ -14,7 +14,6 @@ from bevel.control.call import drop, merge, pick
 from bevel.control.scan import scan as scan_op
 from bevel.control.while_loop import while_loop as while_op
 from bevel.core import config, tree
-from bevel.core.aval import aval_of
 from bevel.core.dtypes import is_integer
 from bevel.core.dtypes import promote as promote_dtypes
 from bevel.core.graph import Graph
@@ -36,13 +35,14 @@ class _Loop(NamedTuple):
     own: int = 0
 
 
-def _check_carry(loop: _Loop, in_tree, out_tree, inputs: Sequence[Handle], outs: Any) -> None:
+def _check_carry(loop: _Loop, in_tree, out_tree, carry: Sequence[Handle], outs: list[str]) -> None:
     """Refuse a carry whose type changes from step to step."""
-    if in_tree == out_tree and all(aval_of(i._v) == o for i, o in zip(inputs, outs, strict=True)):
+    ins = [type_name(h) for h in carry]
+    if in_tree == out_tree and ins == outs:
         return
     if loop.own:
         in_tree, out_tree = in_tree.children()[loop.own], out_tree.children()[loop.own]
-        inputs, outs = inputs[loop.own :], outs[loop.own :]
+        ins, outs = ins[loop.own :], outs[loop.own :]
     broken = f"{loop.what}: the {loop.noun} must keep its type, but"
     if in_tree != out_tree:
         raise TypeError(
@@ -50,12 +50,12 @@ def _check_carry(loop: _Loop, in_tree, out_tree, inputs: Sequence[Handle], outs:
             f"  in:  {in_tree}\n  out: {out_tree}\n"
             f"Write instead: return the {loop.noun} in the structure it came in."
         )
-    marked = tree.unflatten(in_tree, list(range(len(inputs))))
+    marked = tree.unflatten(in_tree, list(range(len(ins))))
     paths = [tree.keystr(p) for p, _ in tree.leaves_with_path(marked)]
     wrong = [
-        f"  {loop.noun}{p}: {type_name(i)} in, {o} out\n"
-        for p, i, o in zip(paths, inputs, outs, strict=True)
-        if aval_of(i._v) != o
+        f"  {loop.noun}{p}: {i} in, {o} out\n"
+        for p, i, o in zip(paths, ins, outs, strict=True)
+        if i != o
     ]
     raise TypeError(
         f"{broken} it changes at {where(user_source())}:\n{''.join(wrong)}"
@@ -150,7 +150,7 @@ def _scan(loop: _Loop, f, init, xs, length, reverse, unroll) -> tuple[Any, Any]:
         if stronger is None:
             break
         carry = stronger
-    _check_carry(loop, carry_tree, out_tree, carry, body.out_avals[:n])
+    _check_carry(loop, carry_tree, out_tree, carry, body.out_types[:n])
     # The graph's inputs are (captured, carry, rows, cells); the loop's carry is (carry, cells).
     graph, nc, nx, n_out = body.graph, len(body.consts), len(rows), len(body.output.tags)
     i, o = graph.inputs, graph.outputs
@@ -285,7 +285,7 @@ def _while(loop: _Loop, cond_fun, body_fun, init_val) -> Any:
         if stronger is None:
             break
         carry = stronger
-    _check_carry(loop, treedef, body.output.treedef, carry, body.out_avals)
+    _check_carry(loop, treedef, body.output.treedef, carry, body.out_types)
     test = Body(what, lambda *a: cond_fun(tree.unflatten(treedef, a)), carry, body.carried)
     if test.changed:
         raise TypeError(
