@@ -40,6 +40,39 @@ def branch(x, y):
     return lax.cond(x.sum() > y.sum(), lambda a, b: a * b, lambda a, b: bnp.sin(a) - b, x, y)
 
 
+def affine(x, y):
+    """Prefixes of the maps z -> x z + y."""
+    return lax.associative_scan(lambda p, q: (p[0] * q[0], p[1] * q[0] + q[1]), (x, y))[1]
+
+
+def chosen(x, y):
+    i = bnp.floor(x[0] * 3).astype(int)
+    return lax.switch(i, [lambda a: a * y, bnp.sin, lambda a: a - bnp.cos(y)], x)
+
+
+def within(x, y):
+    """A loop in a loop that reads what is around it."""
+
+    def outer(c, row):
+        inner = lambda d, r: (bnp.tanh(d * row) + r * y, d)
+        d, ys = lax.scan(inner, c, bnp.stack([row, c]), reverse=True)
+        return d, ys.sum(axis=0)
+
+    c, ys = lax.scan(outer, x, bnp.stack([x, y]))
+    return c + ys.sum(axis=0)
+
+
+def named(x, y):
+    keep = bv.checkpoint_policies.save_only_these_names("h")
+    return bv.remat(lambda a: bnp.sin(bv.checkpoint_name(a * y, "h")) * a, policy=keep)(x)
+
+
+def solved(x, y):
+    """(2 + x^2) z = y."""
+    times = lambda z: (2.0 + x**2) * z
+    return lax.custom_linear_solve(times, y, lambda f, b: b / (2.0 + x**2), symmetric=True)
+
+
 def mix(x, y):
     m = bnp.outer(x, y)
     return m @ x + bnp.tanh(m).sum(axis=0)
@@ -58,6 +91,11 @@ STEPS = {
     "where": lambda x, y: bnp.where(x > y, x * 2, bnp.sin(y)),
     "cumsum": lambda x, y: bnp.cumsum(x) * y,
     "logsumexp": lambda x, y: bnp.log(bnp.exp(x).sum()) + y,
+    "affine": affine,
+    "chosen": chosen,
+    "within": within,
+    "named": named,
+    "solved": solved,
     "mix": mix,
     "loop": loop,
     "counted": counted,

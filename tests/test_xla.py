@@ -300,12 +300,12 @@ def test_kept_memory_has_a_bound():
     exe = cache.compile_lowered(sample(1.0, 10**6))
     x = client.put(np.zeros(10**6, np.float32))
     many = [exe.run([x]) for _ in range(60)]
-    client.block_until_ready(*[r for [r] in many])
+    client.block_until_ready([r for [r] in many])
     pin = many[-1]
     del many
     assert client._kept.kept() > 150e6, client._kept.kept()
     for _ in range(40):
-        client.block_until_ready(*exe.run([x]))
+        client.block_until_ready(exe.run([x]))
     assert client._kept.kept() <= 64e6, client._kept.kept()
     client.release_memory()
     assert client._kept.kept() < 8e6, client._kept.kept()

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import as_handle
-from bevel.core import config, tree
+from bevel.api.flat import array_leaves, as_handle
+from bevel.core import config, handle, tree
 from bevel.core.buffer import Buffer
 from bevel.core.handle import Handle, KeyTag, fresh_tag, wrap
 from bevel.core.interpreter import Tracer
@@ -140,10 +140,6 @@ def device_get(x: Any) -> Any:
     return tree.map(one, x)
 
 
-_ON_THE_HOST = (np.ndarray, Tracer)
-"""What a handle may hold that needs no waiting for."""
-
-
 def block_until_ready(x: Any) -> Any:
     """Wait until arrays (a pytree of them) are computed; returns them. Other leaves are passed
     over.
@@ -152,10 +148,16 @@ def block_until_ready(x: Any) -> Any:
     >>> block_until_ready(bnp.ones(2)).tolist()
     [1.0, 1.0]
     """
-    held = [h._held for h in tree.leaves(x) if isinstance(h, Handle)]
-    raws = [v.raw if type(v) is Buffer else v for v in held if not isinstance(v, _ON_THE_HOST)]
-    if raws:
-        client.block_until_ready(*raws)
+    raw_type = handle.raw_type
+    if raw_type is not None:
+        raws = []
+        for h in array_leaves(x) or tree.leaves(x):
+            held = h._held if isinstance(h, Handle) else None
+            if type(held) is Buffer:
+                held = held.raw
+            if type(held) is raw_type:
+                raws.append(held)
+        client.block_until_ready(raws)
     return x
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bevel.core import tree
+from bevel.core import handle, tree
 from bevel.core.aval import Aval, aval_of
 from bevel.core.dtypes import as_dtype
 from bevel.core.handle import Handle, KeyTag, fresh_tag, tag_key, wrap
@@ -19,6 +19,7 @@ from bevel.core.ref import Cell
 from bevel.core.source import user_source, where
 from bevel.numpy.convert import enter
 from bevel.numpy.scalars import KeyDtype
+from bevel.xla import client
 
 
 def name_of(fun: Callable[..., Any]) -> str:
@@ -241,3 +242,25 @@ def normalize_argnums(argnums: Sequence[int], n: int, what: str) -> tuple[int, .
             )
         found.append(i % n)
     return tuple(found)
+
+
+def array_leaves(x: Any) -> list[Any] | None:
+    """The leaves of `x` if it is made of arrays in plain containers, at a quarter of the cost of
+    `tree.leaves`.
+    """
+    found = container_flatten(x)
+    if found is None or any(not issubclass(t, Handle) for t in set(map(type, found[0]))):
+        return None
+    return found[0]
+
+
+def container_flatten(x: Any) -> tuple[list[Any], Any] | None:
+    """Leaves and hashable structure, by jaxlib's code, which knows tuples, lists, dicts and None
+    only; None if jaxlib is not loaded or the keys of a dict cannot be sorted.
+    """
+    if handle.raw_type is None:
+        return None
+    try:
+        return client.container_flatten()(x)
+    except (TypeError, ValueError):
+        return None

@@ -19,6 +19,7 @@ from bevel.api.flat import (
     Output,
     as_handle,
     cells_of,
+    container_flatten,
     is_single,
     name_of,
     rewrap,
@@ -27,7 +28,7 @@ from bevel.api.flat import (
     structure_key,
 )
 from bevel.control.call import call
-from bevel.core import config, tree
+from bevel.core import config, handle, tree
 from bevel.core.aval import Aval, aval_of
 from bevel.core.buffer import Buffer
 from bevel.core.graph import GraphBuilder
@@ -185,65 +186,79 @@ def run_program(program: Program, consts: list[Any], handles: Sequence[Handle]) 
 
 
 class Direct:
-    """A program without state on one device, with all that calling it takes looked up
+    """A program without state, with all that calling it on one device takes looked up
     beforehand.
     """
 
-    __slots__ = (
-        "consts",
-        "device",
-        "execute",
-        "kept",
-        "program",
-        "single",
-        "tags",
-        "traced",
-        "treedef",
-    )
+    __slots__ = ("consts", "device", "execute", "kept", "rebuild", "traced")
 
-    def __init__(self, traced: Traced):
+    def __init__(self, traced: Traced, device: Any):
         program = traced.program
-        self.program = program
         self.traced = traced
         self.consts = [c.raw for c in traced.consts]
-        self.device = client.default_device()
-        self.execute = program.executable(self.device).run
+        self.device = device
+        self.execute = program.executable(device).run
+        n = len(self.consts)
         everything = len(program.kept) == len(program.graph.inputs)
-        self.kept = (
-            None
-            if everything
-            else [i - len(self.consts) for i in program.kept if i >= len(self.consts)]
-        )
-        self.treedef = traced.output.treedef
-        self.tags = traced.output.tags if any(t is not None for t in traced.output.tags) else None
-        self.single = self.treedef == LEAF and self.tags is None
+        self.kept = None if everything else [i - n for i in program.kept if i >= n]
+        self.rebuild = rebuilder(traced.output)
 
-    def run(self, handles: Sequence[Handle]) -> Any:
-        """Call with the handles of all argument leaves."""
-        device = self.device
-        used = handles if self.kept is None else [handles[i] for i in self.kept]
-        raws = list(self.consts)
-        for h in used:
-            raw = h._held
-            if type(raw) is np.ndarray:
-                raw = h._held = to_raw(raw, device)
-            else:
-                if type(raw) is Buffer:
-                    raw = raw.raw
-                if raw._sharding._device is not device:
-                    values = run_program(self.program, self.traced.consts, handles)
-                    break
-            raws.append(raw)
+    def run(self, handles: Sequence[Handle], raws: list[Any] | None) -> Any:
+        """Call with the handles of all argument leaves, and what they hold if it is all of the
+        runtime's type.
+        """
+        if raws is None or (client.several_devices and self.elsewhere(raws)):
+            values = run_program(self.traced.program, self.traced.consts, handles)
         else:
-            values = self.execute(raws)
-        if self.single:
-            return Array(values[0])
-        if self.tags is None:
-            return tree.unflatten(self.treedef, [Array(v) for v in values])
-        return tree.unflatten(self.treedef, rewrap(values, self.tags))
+            if self.kept is not None:
+                raws = [raws[i] for i in self.kept]
+            values = self.execute([*self.consts, *raws] if self.consts else raws)
+        return self.rebuild(values)
+
+    def elsewhere(self, raws: list[Any]) -> bool:
+        """Whether a buffer is not on this program's device."""
+        return any(client.device_of(raw) is not self.device for raw in raws)
 
 
-LEAF = tree.structure(0)
+def rebuilder(output: Output) -> Callable[[list[Any]], Any]:
+    """What makes a program's results from what it returned."""
+    treedef, tags = output.treedef, output.tags
+    if any(t is not None for t in tags):
+        return lambda values: tree.unflatten(treedef, rewrap(values, tags))
+    if treedef == tree.structure(0):
+        return lambda values: Array(values[0])
+    if treedef == tree.structure([0] * len(tags)):
+        return lambda values: [Array(v) for v in values]
+    return lambda values: tree.unflatten(treedef, [Array(v) for v in values])
+
+
+def read(leaves: Sequence[Any], structure: Any) -> tuple[Any, Any, Any] | None:
+    """Arguments, the runtime's arrays they hold (None if one is in NumPy's hands), and the
+    signature; None if a leaf is no array. Most of what Bevel adds to the time of a call.
+    """
+    raw_type = handle.raw_type
+    key = [config.trace_key(), structure]
+    raws: list[Any] | None = []
+    for x in leaves:
+        if type(x) is not Array:
+            return None
+        held = x._held
+        if type(held) is not raw_type:
+            if type(held) is np.ndarray:
+                raws = None
+                key.append(Aval(held.shape, held.dtype))
+            elif type(held) is Buffer:
+                held = held.raw
+            else:
+                return None
+        if raws is not None:
+            raws.append(held)
+            key.append(held.aval)
+        elif type(held) is not np.ndarray:
+            key.append(held.aval)
+        if x._tag is not None:
+            key.append(tag_key(x._tag))
+    return leaves, raws, tuple(key)
 
 
 class Jitted:
@@ -277,12 +292,17 @@ class Jitted:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for these arguments, which is traced and compiled at its first call."""
+        key = None
         if state.current is EAGER and not self._static:
-            direct, handles, key = self._find_direct(args, kwargs)
-            if direct is not None:
-                return direct.run(handles)
-        else:
-            key = None
+            found = None if kwargs else read(args, None)
+            if found is None:
+                plain = container_flatten((args, kwargs))
+                found = None if plain is None else read(*plain)
+            if found is not None:
+                handles, raws, key = found
+                direct = self._direct.get(key)
+                if direct is not None:
+                    return direct.run(handles, raws)
         if config.get("disable_jit"):
             return self.fun(*args, **kwargs)
         try:
@@ -291,7 +311,8 @@ class Jitted:
             if state.current is EAGER:
                 values = run_program(traced.program, traced.consts, handles)
                 if key is not None and not traced.cells and not traced.written:
-                    self._direct[key] = Direct(traced)
+                    device = common_device([h._v for h in handles] + traced.consts)
+                    self._direct[key] = Direct(traced, device)
             else:
                 values = call(
                     *traced.consts, *[h._v for h in handles], graph=traced.graph, name=self.name
@@ -301,33 +322,6 @@ class Jitted:
             if config.get("traceback_filtering"):
                 raise hide_internal_frames(e)  # noqa: B904 (the same error, with a shorter traceback)
             raise
-
-    def _find_direct(self, args: tuple, kwargs: dict[str, Any]):
-        """The short way for a signature that has run before, the handles for it, and the signature.
-
-        The signature is None when an argument is not made of handles alone.
-        """
-        leaves: Any = args
-        key: list[Any] = [config.trace_key()]
-        for x in args:
-            if type(x) is not Array:
-                leaves, treedef = tree.flatten((args, kwargs))
-                key.append(treedef)
-                break
-        else:
-            if kwargs:
-                leaves, treedef = tree.flatten((args, kwargs))
-                key.append(treedef)
-        for x in leaves:
-            if type(x) is not Array:
-                return None, None, None
-            held = x._held
-            key.append(Aval(held.shape, held.dtype) if type(held) is np.ndarray else held.aval)
-            tag = x._tag
-            if tag is not None:
-                key.append(tag_key(tag))
-        signature = tuple(key)
-        return self._direct.get(signature), leaves, signature
 
     def _split_static(self, args: tuple, kwargs: dict[str, Any]):
         static_nums = {i % len(args) for i in self.static_nums if -len(args) <= i < len(args)}

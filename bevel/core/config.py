@@ -101,18 +101,20 @@ _values: dict[str, Any] = {name: _from_environment(name, s) for name, s in SETTI
 
 
 class _Local(threading.local):
-    """A thread's overrides, and what traces depend on as of some version of the process's
-    settings.
-    """
+    """A thread's overrides."""
 
     def __init__(self):
         self.overrides: dict[str, Any] = {}
-        self.key: tuple | None = None
-        self.version = -1
 
 
-_version = 0
+class _Remembered(threading.local):
+    """A thread's `trace_key`, until one of its settings changes."""
+
+    key: tuple | None = None
+
+
 _local = _Local()
+_remembered = _Remembered()
 
 
 def get(name: str) -> Any:
@@ -142,9 +144,9 @@ def update(name: str, value: Any) -> None:
 
     >>> update("num_cpu_devices", 1)
     """
-    global _version
+    global _remembered
     _values[name] = _checked(name, value)
-    _version += 1
+    _remembered = _Remembered()
 
 
 TRACED = ("disable_jit", "default_matmul_precision", "numpy_dtype_promotion", "default_device")
@@ -154,10 +156,10 @@ def trace_key() -> tuple:
     """The settings a call of a traced program depends on (`TRACED`, in this order), remembered
     until one changes.
     """
-    if _local.key is None or _local.version != _version:
-        _local.version = _version
-        _local.key = tuple([get(name) for name in TRACED])
-    return _local.key
+    key = _remembered.key
+    if key is None:
+        key = _remembered.key = tuple([get(name) for name in TRACED])
+    return key
 
 
 class config:
@@ -178,12 +180,12 @@ class config:
     def __enter__(self) -> config:
         self._saved.append(_local.overrides)
         _local.overrides = {**_local.overrides, **self._new}
-        _local.key = None
+        _remembered.key = None
         return self
 
     def __exit__(self, *exc) -> None:
         _local.overrides = self._saved.pop()
-        _local.key = None
+        _remembered.key = None
 
     get = staticmethod(get)
     update = staticmethod(update)

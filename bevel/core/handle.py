@@ -61,12 +61,13 @@ class Handle:
     def _v(self) -> Any:
         """The value: a NumPy array, a `Buffer` or a tracer."""
         held = self._held
-        if type(held) is _raw_type:
+        if type(held) is raw_type:
             held = self._held = Buffer(held)
         return held
 
 
-_raw_type: type | None = None
+raw_type: type | None = None
+"""The class of the runtime's arrays, once it is loaded."""
 
 
 def set_raw_type(cls: type) -> None:
@@ -74,8 +75,8 @@ def set_raw_type(cls: type) -> None:
 
     So that a chain of compiled calls never makes a `Buffer`.
     """
-    global _raw_type
-    _raw_type = cls
+    global raw_type
+    raw_type = cls
 
 
 _handle_type: type = Handle

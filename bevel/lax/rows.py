@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bevel.api.flat import described, flatten_handles, rewrap, type_name
+from bevel.api.flat import described, flatten_handles, rewrap, type_name, type_text
 from bevel.api.vmap import vmap
 from bevel.core import tree
 from bevel.core.aval import aval_of
@@ -99,13 +99,12 @@ def associative_scan(
     def combine(a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
         out = fn(tree.unflatten(treedef, rewrap(a, tags)), tree.unflatten(treedef, rewrap(b, tags)))
         found, structure = flatten_handles(out, "associative_scan: a result of the function")
-        types = [(tuple(x.shape), x.dtype) for x in b]
-        if structure != treedef or [(tuple(h._v.shape), h._v.dtype) for h in found] != types:
+        given = [type_text(aval_of(x), t) for x, t in zip(b, tags, strict=True)]
+        got = [type_name(h) for h in found]
+        if structure != treedef or got != given:
             raise TypeError(
-                f"associative_scan: the function got {treedef} of {[str(aval_of(x)) for x in b]} "
-                "and returned "
-                f"{structure} of {[type_name(h) for h in found]}; it must keep structure, "
-                "shapes and dtypes"
+                f"associative_scan: the function got {treedef} of {given} and returned "
+                f"{structure} of {got}; it must keep structure, shapes and dtypes"
             )
         return [h._v for h in found]
 

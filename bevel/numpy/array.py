@@ -196,7 +196,7 @@ class Array(Handle):
         """
         value = self._v
         if type(value) is not np.ndarray and not isinstance(value, Tracer):
-            client.block_until_ready(value.raw)
+            client.block_until_ready([value.raw])
         return self
 
     def is_deleted(self) -> bool:

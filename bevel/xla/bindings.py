@@ -370,6 +370,15 @@ def deserialize(client, data: bytes, devices: Sequence, options):
     return client.deserialize_executable(data, _jaxlib()[1].DeviceList(tuple(devices)), options)
 
 
+@functools.cache
+def container_flatten() -> Callable[[Any], tuple[list[Any], Any]]:
+    """Return jaxlib's ``flatten(tree) -> (leaves, hashable structure)``, which knows tuples, lists,
+    dicts, None and named tuples only: all else is a leaf.
+    """
+    _, _jax = _jaxlib()
+    return _jax.pytree.PyTreeRegistry().flatten
+
+
 def result_handler(aval, sharding) -> Any:
     """Return what turns an executable's raw result into a buffer with this aval and sharding."""
     xc, _jax = _jaxlib()

@@ -26,6 +26,9 @@ PLATFORMS = ("cuda", "cpu")
 _ALIASES = {"gpu": "cuda"}
 
 _clients: dict[str, Any] = {}
+several_devices = False
+"""Whether a buffer can be on another device than the next one."""
+
 _lock = threading.RLock()
 _kept: memory.KeptMemory | None = None
 
@@ -56,6 +59,8 @@ def client(platform: str):
             if known is None:
                 known = _clients[platform] = _start(platform)
                 set_raw_type(bindings.buffer_type())
+                global several_devices
+                several_devices = sum(len(c.local_devices()) for c in _clients.values()) > 1
     return known
 
 
@@ -193,7 +198,12 @@ def is_buffer(value) -> bool:
     return bool(_clients) and isinstance(value, bindings.buffer_type())
 
 
-def block_until_ready(*buffers) -> None:
+def container_flatten():
+    """Return jaxlib's own flattening of plain containers (see `bindings.container_flatten`)."""
+    return bindings.container_flatten()
+
+
+def block_until_ready(buffers: Sequence) -> None:
     """Wait for buffers; raises what their computation raised."""
     try:
         bindings.block_until_ready(buffers)

@@ -15,7 +15,7 @@ import os
 LARGE = 1 << 20
 """Programs with at least this many bytes of results and temporaries are counted."""
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2  # of mallopt
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt
 
 
 class _Mallinfo2(ctypes.Structure):
@@ -42,7 +42,6 @@ class KeptMemory:
         limit = min(limit, 2**31 - 1)
         libc.mallopt(_MMAP_THRESHOLD, limit)
         libc.mallopt(_TRIM_THRESHOLD, limit)
-        libc.mallopt(_TOP_PAD, min(limit // 4, 64 << 20))
         self._other = self._unused()[1]
 
     def _unused(self) -> tuple[int, int]:
