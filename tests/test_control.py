@@ -1009,3 +1009,80 @@ def test_loops_as_in_jax():
                     dtypes(lax, init, bnp.asarray(x, dtype=dtype))
                 continue
             assert dtypes(lax, init, bnp.asarray(x, dtype=dtype)) == wanted
+
+
+# -- products moved out of loops -------------------------------------------------------------------
+
+STEPS = {
+    "row @ w": lambda c, x, w: (bnp.tanh(c @ w + x @ w), None),
+    "w @ row": lambda c, x, w: (bnp.tanh(c + w @ x.T).T @ w, c),
+    "result @ w": lambda c, x, w: (bnp.sin(c + x), (c * x) @ w),
+    "w @ result, and the result": lambda c, x, w: (bnp.sin(c + x), (w @ c, c)),
+    "result stacked and used": lambda c, x, w: ((y := c @ w) + x, y),
+    "total": lambda c, x, w: (c + x.T @ bnp.cos(x), x.sum()),
+    "total of the carry": lambda c, x, w: (bnp.sin(c) + x.T @ x, None),
+    "total, turned": lambda c, x, w: (c + (x @ w).T.reshape(3, 3), None),
+    "one operand twice": lambda c, x, w: (c + x @ x, x @ x),
+    "constants only": lambda c, x, w: (c + w @ w, w @ w),
+    "batched": lambda c, x, w: (c + bnp.einsum("ij,ij->i", x, x), bnp.einsum("ij,ij->i", c, w)),
+    "batched rows": lambda c, x, w: (bnp.sin(c) + bnp.einsum("ij,ij->i", w, x), None),
+    "rows summed": lambda c, x, w: (c + x.sum(axis=0), bnp.einsum("ij,jk->ki", x, w)),
+}
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5])
+@pytest.mark.parametrize("name", STEPS)
+def test_products_leave_loops(name, length):
+    """Compiled scans, forwards and back, equal those done step by step."""
+    rng = np.random.default_rng(0)
+    w, c = f64(rng.normal(size=(3, 3))), f64(rng.normal(size=(3, 3)))
+    xs = f64(rng.normal(size=(length, 3, 3)))
+
+    def loss(w, c, xs, options):
+        c, ys = lax.scan(lambda c, x: STEPS[name](c, x, w), c, xs, **options)
+        return sum((bnp.cos(v) * 0.1).sum() for v in (c, *bv.tree.leaves(ys)))
+
+    for options in {}, {"reverse": True}, {"unroll": 2}:
+        g = lambda w, c, xs, options=options: loss(w, c, xs, options)
+        gradient = bv.grad(g, (0, 1, 2))
+        batched = bv.vmap(bv.grad(g, (0, 2)), (None, 0, None))
+        for run, start in (g, c), (gradient, c), (batched, bnp.stack([c, c + 1])):
+            close(bv.jit(run)(w, start, xs), run(w, start, xs), 1e-9)
+
+
+def loop_products(f, *args):
+    """How many products the loops of a compiled function do at each step."""
+    text = bv.jit(f).lower(*args).as_text()
+    return text[text.index("stablehlo.while") :].split("}) : (")[0].count("dot_general")
+
+
+def test_which_products_stay():
+    x, w = bnp.ones((8, 4, 4)), bnp.ones((4, 4))
+
+    def rnn(w, x):
+        return lax.scan(lambda c, x: ((c := bnp.tanh(c @ w[0] + x @ w[1])), c @ w[2]), x[0], x)
+
+    ws = [w, w, w]
+    assert loop_products(rnn, ws, x) == 1
+    gradient = bv.grad(lambda ws, x: rnn(ws, x)[1].sum())
+    text = bv.jit(gradient).lower(ws, x).as_text()
+    loops = [t.split("}) : (")[0] for t in text.split('"stablehlo.while"')[1:]]
+    assert [t.count("dot_general") for t in loops] == [1, 1]
+
+    def microbatches(w, tokens):
+        """Accumulated to save memory: its large intermediate values are not stacked."""
+        add = lambda g, t: (g + (h := bnp.ones((64, 4)) * t).T @ bnp.sin(h), None)
+        return lax.scan(add, w, tokens)[0]
+
+    assert loop_products(microbatches, w, bnp.ones(8)) == 1
+
+
+def test_cheap_residuals_are_computed_again():
+    """Of tanh and logistic only the results are kept, not their derivatives."""
+
+    def loss(w, x):
+        gate = lambda c, x: (bnp.tanh(c * w) * bv.nn.sigmoid(c + x), None)
+        return lax.scan(gate, x[0], x)[0].sum()
+
+    rows = stacked(bv.grad(loss), bnp.float32(1.5), bnp.ones((6, 3)))
+    assert rows.count((6, 3)) <= 3

@@ -12,13 +12,34 @@ from typing import Any
 
 import numpy as np
 
+from bevel.control import products
 from bevel.control.call import drop, indices, merge, pick, prune
 from bevel.control.while_loop import while_loop
 from bevel.core.aval import Aval, aval_of
-from bevel.core.graph import Graph, evaluate, live_equations, trace_closed
+from bevel.core.graph import Graph, Lit, evaluate, live_equations, trace_closed
 from bevel.core.interpreter import under
 from bevel.core.op import Op, is_undefined
-from bevel.ops import add, dynamic_slice, dynamic_update_slice, lt, reshape, sub, transpose, zeros
+from bevel.ops import (
+    add,
+    broadcast_in_dim,
+    dynamic_slice,
+    dynamic_update_slice,
+    eq,
+    ge,
+    gt,
+    integer_pow,
+    le,
+    lt,
+    mul,
+    ne,
+    neg,
+    reshape,
+    select,
+    square,
+    sub,
+    transpose,
+    zeros,
+)
 from bevel.transforms.jvp import instantiate, jvp_graph
 from bevel.transforms.linearize import (
     PartialBuilder,
@@ -71,8 +92,23 @@ def _scan_reference(*args, body, length, reverse, unroll, n_consts, n_carry):
     return (*carry, *ys)
 
 
+def _scan_lowered(*args, body: Graph, length, reverse, unroll, n_consts, n_carry):
+    """The same scan for lowering: the products of all steps at once, where they can be, and a
+    `while_loop` for the rest.
+    """
+    p = products.plan(body, length, n_consts, n_carry)
+    shared = {"length": length, "reverse": reverse, "unroll": unroll, "n_consts": n_consts}
+    if p.empty:
+        return _scan_as_while(*args, body=body, n_carry=n_carry, **shared)
+    consts, carry, xs = _split(args, n_consts, n_carry)
+    kept = [carry[i] for i in p.carried]
+    rows = [*xs, *p.before(consts, xs)]
+    outs = _scan_as_while(*consts, *kept, *rows, body=p.body, n_carry=len(kept), **shared)
+    return p.after(consts, carry, xs, outs)
+
+
 def _scan_as_while(*args, body: Graph, length, reverse, unroll, n_consts, n_carry):
-    """The same loop written with `while_loop`, for lowering."""
+    """The same loop written with `while_loop`."""
     consts, carry = args[:n_consts], args[n_consts : n_consts + n_carry]
     xs = args[n_consts + n_carry :]
     y_avals = [v.aval for v in body.outputs[n_carry:]]
@@ -127,7 +163,7 @@ def _scan_as_while(*args, body: Graph, length, reverse, unroll, n_consts, n_carr
 
 def _scan_lower(b, *vals, **params):
     def make():
-        fn = lambda *xs: _scan_as_while(*xs, **params)  # noqa: E731 (a graph of this very loop)
+        fn = lambda *xs: _scan_lowered(*xs, **params)  # noqa: E731 (a graph of this very loop)
         return trace_closed(fn, [v.aval for v in vals], "scan")
 
     key = (
@@ -271,12 +307,18 @@ def _varying(graph: Graph, n_consts: int) -> set:
     return found
 
 
+CHEAP = frozenset(
+    [add, sub, mul, neg, square, integer_pow, select, eq, ne, lt, le, gt, ge, broadcast_in_dim]
+)
+"""Elementwise ops that cost less than to store their result and read it back."""
+
+
 class _Residuals:
     """Where each residual of a body comes from.
 
     A row of an operand or of a known result is taken from there; what does not change from step to
-    step is computed `once`, by `first`; the rest is `stacked`, as further results of `body`, the
-    known scan's.
+    step is computed `once`, by `first`; what a few cheap ops make of other residuals is computed
+    `again` from those; the rest is `stacked`, as further results of `body`, the known scan's.
     """
 
     def __init__(self, split: Split, n_consts: int, n_carry: int):
@@ -288,6 +330,13 @@ class _Residuals:
         consts = graph.inputs[:n_consts]
         rows = graph.inputs[n_consts + n_carry :] + graph.outputs[n_carry:n_out]
         varying = _varying(graph, n_consts)
+        again = _again(graph, {a for a in atoms if a in varying}, rows)
+        self.linear = split.linear
+        if again.outputs:
+            given = [a for a in atoms if a not in again.outputs]
+            given += [a for a in again.inputs if a not in given]
+            self.linear = _computing_again(again, atoms, given, split.linear)
+            atoms = given
         self.once = [a for a in dict.fromkeys(atoms) if a not in varying and a not in consts]
         self.stacked = [a for a in dict.fromkeys(atoms) if a in varying and a not in rows]
         self.fixed = [a not in varying for a in atoms]
@@ -300,10 +349,56 @@ class _Residuals:
         self.n_out = n_out
 
     def values(self, consts: Sequence[Any], xs: Sequence[Any], ys: Sequence[Any]) -> list[Any]:
-        """The residuals, from the operands and the stacked results of the known scan."""
+        """The residuals that are not derived, from the operands and the stacked results of the
+        known scan.
+        """
         found = [*xs, *ys, *evaluate(self.first, consts), *consts]
         at = dict(zip(self.sources, found, strict=True))
         return [at[a] for a in self.atoms]
+
+
+def _again(graph: Graph, wanted: set, rows: Sequence[Any]) -> Graph:
+    """Those of the wanted values that at most four cheap ops make of rows and of the other wanted
+    ones, as a graph from these.
+    """
+    made = {o: e for e in graph.eqns for o in e.outputs}
+    base, found, work = set(rows), [], {}
+
+    def needed(a: Any) -> dict[Any, None] | None:
+        """The equations that make a value, in order; None if one of them is not cheap."""
+        if type(a) is Lit or a in base:
+            return {}
+        e = made.get(a)
+        if e is None or e.op not in CHEAP:
+            return None
+        before = [needed(i) for i in e.inputs]
+        if any(b is None for b in before):
+            return None
+        return {**{k: None for b in before for k in b}, e: None}
+
+    for a in [o for o in made if o in wanted and o not in base]:
+        eqns = needed(a)
+        if eqns is None or len(eqns) > 4:
+            base.add(a)
+        else:
+            found.append(a)
+            work.update(eqns)
+    eqns = [e for e in graph.eqns if e in work]
+    inputs = dict.fromkeys(i for e in eqns for i in e.inputs if i in base)
+    return Graph(list(inputs), eqns, found)
+
+
+def _computing_again(again: Graph, atoms: list, given: list, linear: Graph) -> Graph:
+    """`linear` with the residuals `given` instead of `atoms`, which computes the others first."""
+
+    def fn(*flat):
+        at = dict(zip(given, flat, strict=False))
+        made = evaluate(again, [at[v] for v in again.inputs])
+        at.update(zip(again.outputs, made, strict=True))
+        return evaluate(linear, [*[at[a] for a in atoms], *flat[len(given) :]])
+
+    avals = [a.aval for a in given] + [v.aval for v in linear.inputs[len(atoms) :]]
+    return trace_closed(fn, avals, "scan")
 
 
 def _rows_last(linear: Graph, fixed: Sequence[bool], n_middle: int) -> Graph:
@@ -346,7 +441,7 @@ def _scan_partial(builder: PartialBuilder, args, unknown, params):
         values = residuals.values(known_consts, known_xs, outs[n_known:])
     fixed = residuals.fixed
     linear_body = split.linear.cached(
-        "scan linear", lambda: _rows_last(split.linear, fixed, sum(consts_u) + sum(carry_u))
+        "scan linear", lambda: _rows_last(residuals.linear, fixed, sum(consts_u) + sum(carry_u))
     )
     operands = pick(fixed, values) + pick(consts_u, consts) + pick(carry_u, carry)
     operands += drop(fixed, values) + pick(xs_u, xs)

@@ -19,7 +19,7 @@ from bevel.lax.operands import one_dtype, scalar_index
 from bevel.numpy import joining, manipulation, turning
 from bevel.numpy.arguments import axes_of, axis_of, cast, integer, resolve_shape, size_of
 from bevel.numpy.convert import astype, enter, promote
-from bevel.numpy.moves import cut, cut_axis, join, permute, reshape_to, reverse, spread
+from bevel.numpy.moves import cut, cut_axis, cut_parts, join, permute, reshape_to, reverse, spread
 
 broadcast_shapes = manipulation.broadcast_shapes
 stack = joining.stack
@@ -238,7 +238,7 @@ def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> list[Any]:
             f"lax.split: sizes {tuple(sizes)} do not add up to the {logical_shape(x)[axis]} of "
             f"axis {axis}"
         )
-    return [cut_axis(x, axis, i, j) for i, j in zip(ends, ends[1:], strict=False)]
+    return cut_parts(x, axis, list(zip(ends, ends[1:], strict=False)))
 
 
 def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from bevel.core.handle import Handle, KeyTag, logical_shape
 from bevel.numpy.arguments import axis_of, integer
 from bevel.numpy.convert import astype, enter, promote
 from bevel.numpy.manipulation import atleast_1d, atleast_2d, atleast_3d, ravel, transpose
-from bevel.numpy.moves import cut_axis, join, reshape_to
+from bevel.numpy.moves import cut_axis, cut_parts, join, reshape_to
 
 # -- several arrays, one array -------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ def _split(name: str, ary: Any, where: Any, axis: int, equal: bool) -> list[Any]
     x = enter(ary)
     shape = logical_shape(x)
     axis = axis_of(name, axis, len(shape))
-    return [cut_axis(x, axis, i, j) for i, j in _sections(name, shape[axis], where, equal)]
+    return cut_parts(x, axis, _sections(name, shape[axis], where, equal))
 
 
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
-from bevel.ops import broadcast_in_dim, concatenate, reshape, rev, slice, transpose
+from bevel.ops import broadcast_in_dim, concatenate, reshape, rev, slice, split, transpose
 
 Shape = tuple[int, ...]
 
@@ -55,6 +55,16 @@ def cut_axis(x: Handle, axis: int, start: int, limit: int, stride: int = 1) -> A
     starts, limits, strides = [0] * len(shape), list(shape), [1] * len(shape)
     starts[axis], limits[axis], strides[axis] = start, max(start, limit), stride
     return cut(x, tuple(starts), tuple(limits), None if stride == 1 else tuple(strides))
+
+
+def cut_parts(x: Handle, axis: int, sections: list[tuple[int, int]]) -> list[Any]:
+    """`x` between the bounds of each section along an axis."""
+    ends = [0, *[end for _, end in sections]]
+    whole = [i for i, _ in sections] == ends[:-1] == sorted(ends[:-1])
+    if len(sections) < 2 or not whole or not ends[-2] <= ends[-1] == x._v.shape[axis]:
+        return [cut_axis(x, axis, i, j) for i, j in sections]
+    parts = split(x._v, sizes=tuple([j - i for i, j in sections]), axis=axis)
+    return [wrap(part, fresh_tag(x._tag)) for part in parts]
 
 
 def join(values: list[Any], tag: Any, axis: int) -> Any:

@@ -167,6 +167,7 @@ __getattr__, __dir__, __all__ = attach(
             "pad",
             "rev",
             "slice",
+            "split",
             "squeeze",
         ],
         "bevel.ops.sorting": [

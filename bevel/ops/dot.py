@@ -192,17 +192,16 @@ def _cotangent(ct, other, aval, side: int, contract: Pair, batch: Pair, precisio
     first = nb + (len(kept) if side == 0 else 0)
     if other.dtype != ct.dtype:
         other = convert(other, dtype=ct.dtype)
-    if isinstance(precision, tuple):
-        precision = (precision[0], precision[1 - side])
-    out = dot_general(
-        ct,
-        other,
-        contract=(tuple(range(first, first + len(kept_other))), kept_other),
-        batch=(tuple(range(nb)), batch[1 - side]),
-        precision=precision,
-    )
-    order = sorted(range(len(theirs)), key=lambda i: theirs[i])
-    places = (*batch[side], *kept, *[mine[i] for i in order])
+    axes = tuple(range(first, first + len(kept_other))), kept_other
+    batches = tuple(range(nb)), batch[1 - side]
+    contracted = [mine[i] for i in sorted(range(len(theirs)), key=lambda i: theirs[i])]
+    # The operands keep their sides, so that a matrix product's cotangents need no transposing.
+    if side == 0:
+        out = dot_general(ct, other, contract=axes, batch=batches, precision=precision)
+        places = (*batch[side], *kept, *contracted)
+    else:
+        out = dot_general(other, ct, contract=axes[::-1], batch=batches[::-1], precision=precision)
+        places = (*batch[side], *contracted, *kept)
     permutation = tuple(sorted(range(aval.ndim), key=lambda i: places[i]))
     out = out if permutation == tuple(range(aval.ndim)) else transpose(out, permutation=permutation)
     return out if out.dtype == aval.dtype else convert(out, dtype=aval.dtype)

@@ -1,5 +1,5 @@
-"""Ops that move elements and compute nothing: reshape, transpose, slice, pad, concatenate, rev,
-iota.
+"""Ops that move elements and compute nothing: reshape, transpose, slice, pad, concatenate,
+split, rev, iota.
 
 Axes, shapes, starts and limits are tuples of non-negative ints; negative indices and ellipses are
 resolved above. References return views where NumPy can: values are never written in place.
@@ -243,14 +243,8 @@ def _concatenate_abstract(*xs, axis):
 
 
 def _concatenate_transpose(ct, *xs, axis):
-    out, at = [], 0
-    for x in xs:
-        n = x.shape[axis]
-        start = tuple([at if i == axis else 0 for i in range(ct.ndim)])
-        limit = tuple([at + n if i == axis else m for i, m in enumerate(ct.shape)])
-        out.append(slice(ct, start=start, limit=limit, strides=None) if is_undefined(x) else None)
-        at += n
-    return tuple(out)
+    parts = split(ct, sizes=tuple([x.shape[axis] for x in xs]), axis=axis)
+    return tuple([p if is_undefined(x) else None for p, x in zip(parts, xs, strict=True)])
 
 
 def _concatenate_batch(size, xs, batched, *, axis):
@@ -266,6 +260,51 @@ concatenate = Op(
     jvp=linear,
     transpose=_concatenate_transpose,
     batch=_concatenate_batch,
+)
+
+
+# -- split ---------------------------------------------------------------------------------------
+# One op, and not a slice for each part, so that the cotangent is one concatenation, and not a sum
+# of padded parts.
+
+
+def _split_abstract(x, *, sizes, axis):
+    if not 0 <= axis < x.ndim or sum(sizes) != x.shape[axis] or any(n < 0 for n in sizes):
+        raise ValueError(f"split: sizes {sizes} do not add up to axis {axis} of {x}")
+    return tuple([x.replace(shape=(*x.shape[:axis], n, *x.shape[axis + 1 :])) for n in sizes])
+
+
+def _parts(shape: Shape, sizes: Shape, axis: int):
+    """Start and limit of each part."""
+    ends = np.cumsum([0, *sizes]).tolist()
+    for start, limit in zip(ends, ends[1:], strict=False):
+        yield (
+            tuple([start if i == axis else 0 for i in range(len(shape))]),
+            tuple([limit if i == axis else n for i, n in enumerate(shape)]),
+        )
+
+
+def _split_transpose(cts, x, *, sizes, axis):
+    shapes = [(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in sizes]
+    parts = [full(s, 0, x.dtype) if c is None else c for c, s in zip(cts, shapes, strict=True)]
+    return concatenate(*parts, axis=axis)
+
+
+def _split_batch(size, xs, batched, *, sizes, axis):
+    return split(*xs, sizes=sizes, axis=axis + 1), (True,) * len(sizes)
+
+
+split = Op(
+    "split",
+    multiple=True,
+    abstract=_split_abstract,
+    reference=lambda x, *, sizes, axis: tuple(np.split(x, np.cumsum(sizes[:-1]), axis)),
+    lower=lambda b, x, *, sizes, axis: tuple(
+        [b.slice(x, *part) for part in _parts(x.aval.shape, sizes, axis)]
+    ),
+    jvp=linear,
+    transpose=_split_transpose,
+    batch=_split_batch,
 )
 
 

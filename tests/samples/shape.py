@@ -3,7 +3,7 @@
 import numpy as np
 
 from bevel.core import dtypes
-from bevel.ops import concatenate, iota, pad, rev, slice
+from bevel.ops import concatenate, iota, pad, rev, slice, split
 from tests.samples.base import Sample, normal
 
 EVERY = dtypes.ALL + dtypes.FLOAT8
@@ -77,6 +77,19 @@ CONCATENATES = [
     ),
 ]
 
+
+def parted(x, sizes, axis, **options):
+    return Sample(split, (x,), dict(sizes=sizes, axis=axis), **options)
+
+
+SPLITS = [
+    *[parted(normal((2, 4), d), (1, 3), 1) for d in EVERY],
+    parted(normal((6, 2, 2)), (1, 0, 3, 2), 0, grad=(0,), name="empty-part"),
+    parted(normal((4, 3)).T, (2, 2), 1, grad=(0,), name="view"),
+    parted(normal((3,), "complex64"), (3,), 0, grad=(0,), name="one"),
+    parted(normal((0, 2)), (0, 0), 0, name="empty"),
+]
+
 REVS = [
     *[Sample(rev, (normal((3, 4), d),), dict(axes=(1,))) for d in EVERY],
     Sample(rev, (normal((3, 4, 2)),), dict(axes=(0, 2)), grad=(0,), name="two"),
@@ -95,4 +108,4 @@ IOTAS = [
     counting((2, 0, 3), "int32", 1),
 ]
 
-SAMPLES = [*SLICES, *PADS, *CONCATENATES, *REVS, *IOTAS]
+SAMPLES = [*SLICES, *PADS, *CONCATENATES, *SPLITS, *REVS, *IOTAS]
