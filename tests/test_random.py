@@ -501,3 +501,30 @@ def test_permutations_are_fair():
     orders = np.asarray(bv.vmap(lambda k: random.permutation(k, 3))(keys))
     _, counts = np.unique(orders @ [9, 3, 1], return_counts=True)
     assert len(counts) == 6 and abs(counts - 1000).max() < 5 * 1000**0.5
+
+
+def test_a_compiled_function_consumes_its_key_at_every_call():
+    """Also when the program is known, inside another trace, and in a loop; once per key."""
+
+    @bv.jit
+    def noise(key, x):
+        return x + random.normal(key, x.shape)
+
+    @bv.jit
+    def folded(key, x):
+        return x + random.uniform(random.fold_in(key, 1), x.shape)
+
+    x = bnp.ones(2)
+    for key in random.split(random.key(0), 3):
+        noise(key, x)
+        with pytest.warns(random.KeyReuseWarning, match=r"by noise at .*test_random") as caught:
+            noise(key, x)
+        assert str(caught[0].message).count("test_random.py") == 2
+    key = random.key(1)
+    for _ in range(3):
+        folded(key, x)  # fold_in does not consume
+    with pytest.warns(random.KeyReuseWarning):
+        bv.jit(lambda k: noise(k, x) + noise(k, x))(random.key(2))
+    with bv.config(key_reuse="error"), pytest.raises(random.KeyReuseError):
+        noise(key, x)
+        random.normal(key)

@@ -37,6 +37,7 @@ from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.ref import Cell, Scope
 from bevel.core.source import hide_internal_frames
 from bevel.numpy.array import Array
+from bevel.random.keys import consume
 from bevel.transforms.compile import Program, common_device, to_raw
 from bevel.transforms.vmap import named_axes
 from bevel.xla import client
@@ -93,6 +94,7 @@ class Traced:
         "captured_key",
         "cells",
         "consts",
+        "consumed",
         "graph",
         "output",
         "program",
@@ -103,7 +105,8 @@ class Traced:
     def __init__(self, jitted: Jitted, what: str, arguments: Call, rebuild: Callable[..., Any]):
         builder = GraphBuilder(state.current, what)
         inputs = [builder.input(aval_of(h._v)) for h in arguments.handles]
-        traced = iter(rewrap(inputs, [h._tag for h in arguments.handles]))
+        handles = rewrap(inputs, [h._tag for h in arguments.handles])
+        traced = iter(handles)
         leaves = [next(traced) if isinstance(leaf, Handle) else leaf for leaf in arguments.leaves]
         cell_inputs: dict[Cell, Any] = {}
         known = set(arguments.cells)
@@ -123,6 +126,8 @@ class Traced:
                 scope.capture(cell)
             args, kwargs = tree.unflatten(arguments.treedef, leaves)
             outs = self.output.flatten(rebuild(args, kwargs), what)
+        # Keys among the arguments that every call consumes.
+        self.consumed = [i for i, h in enumerate(handles) if getattr(h._tag, "used", None)]
         changed = scope.changed()
         contents = [
             as_handle(c, f"the content of a cell written in {what}") for c in changed.values()
@@ -213,6 +218,8 @@ class Direct:
             if self.kept is not None:
                 raws = [raws[i] for i in self.kept]
             values = self.execute([*self.consts, *raws] if self.consts else raws)
+        for i in self.traced.consumed:
+            consume(self.traced.program.name, handles[i])
         return self.rebuild(values)
 
     def elsewhere(self, raws: list[Any]) -> bool:
@@ -317,6 +324,8 @@ class Jitted:
                 values = call(
                     *traced.consts, *[h._v for h in handles], graph=traced.graph, name=self.name
                 )
+            for i in traced.consumed:
+                consume(self.name, arguments.handles[i])
             return traced.finish(values, arguments)
         except Exception as e:
             if config.get("traceback_filtering"):

@@ -75,17 +75,17 @@ def _not_a_key(name: str, key: Any) -> TypeError:
     )
 
 
-def _mark(name: str, tag: KeyTag, words: Any) -> None:
-    """Note that a key is consumed here; report it if it was before."""
+def consume(name: str, key: Handle) -> None:
+    """Note that a key is consumed here, by a draw or by a program; report it if it was before."""
     mode = config.get("key_reuse")
     if mode == "allow":
         return
-    here = user_source()
+    here, tag = user_source(), key._tag
     before, tag.used = tag.used, here
     if before is None:
         return
     # A function that is traced again consumes the keys it closes over again, at the same line.
-    retraced = before == here and state.current is not EAGER and not isinstance(words, Tracer)
+    retraced = before == here and state.current is not EAGER and not isinstance(key._v, Tracer)
     if not retraced:
         _report(mode, name, before, here)
 
@@ -115,10 +115,14 @@ def sampler(fn: Callable[..., Any]) -> Callable[..., Any]:
                 "bv.device_put(x, device)"
             )
         out = fn(words, *args, **kwargs)
-        _mark(name, key._tag, words)
+        consume(name, key)
         return out
 
     return draw
+
+
+_reported: dict[Any, Any] = {}
+"""What `warnings` has shown, so that a loop is reported once."""
 
 
 def _report(mode: str, name: str, before: Source, here: Source | None) -> None:
@@ -132,7 +136,7 @@ def _report(mode: str, name: str, before: Source, here: Source | None) -> None:
     if mode == "error":
         raise KeyReuseError(message)
     file, line = (here.file, here.line) if here else ("<unknown>", 0)
-    warnings.warn_explicit(message, KeyReuseWarning, file, line)
+    warnings.warn_explicit(message, KeyReuseWarning, file, line, registry=_reported)
 
 
 def allow_key_reuse() -> config.config:
