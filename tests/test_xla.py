@@ -1,6 +1,8 @@
 """Clients, executables, lowering and caches, on hand-written programs."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -441,3 +443,36 @@ def test_a_second_process_starts_warm(tmp_path):
     code = "from tests.xla_programs import *; print(cache.compile_lowered(sample(3.0)).from_cache)"
     outs = [in_new_process(code, BEVEL_COMPILATION_CACHE_DIR=str(tmp_path)) for _ in range(2)]
     assert outs == ["False\n", "True\n"]
+
+
+INTERRUPTED = """
+import signal, time
+import numpy as np
+import bevel as bv, bevel.numpy as bnp
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+def large(x):
+    for i in range(40):
+        x = bnp.tanh(x[: 50 - i] @ bnp.ones((50 - i, 50 - i)))[: 49 - i, : 49 - i]
+    return x
+
+bv.config.update("compilation_cache_dir", None)
+bv.jit(lambda x: x + 1)(bnp.ones(2)).block_until_ready()
+lowered = bv.jit(large).lower(bnp.ones((50, 50)))
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    lowered.compile()
+    time.sleep(1)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupted_compilation_leaves_a_sound_process():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "interrupted"), done.stderr

@@ -339,13 +339,44 @@ def compile_and_load(
     prepare_lapack(text)
     devices = _jax.DeviceList(tuple(devices))
     if not host_callbacks:
-        return client.compile_and_load(text, devices, options)
-    context, ir = _mlir()
-    with _lock, context:  # only the overload for parsed modules takes callbacks
-        module = ir.Module.parse(text)
-        return client.compile_and_load(
-            module, devices, options, host_callbacks=list(host_callbacks)
-        )
+        return _uninterrupted(lambda: client.compile_and_load(text, devices, options))
+
+    def with_callbacks():
+        context, ir = _mlir()
+        with _lock, context:  # only the overload for parsed modules takes callbacks
+            module = ir.Module.parse(text)
+            return client.compile_and_load(
+                module, devices, options, host_callbacks=list(host_callbacks)
+            )
+
+    return _uninterrupted(with_callbacks)
+
+
+def _uninterrupted(work: Callable[[], Any]) -> Any:
+    """Do work of jaxlib's in another thread, and wait for it.
+
+    In the main thread jaxlib would return at once when a signal's handler raises (Ctrl-C), and leave
+    threads behind that crash the interpreter at its end. So only the waiting is interrupted, and the
+    interpreter waits for the thread when it ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    outcome: list[Any] = []
+    done = threading.Event()  # an interrupted `Thread.join` takes the thread for ended
+
+    def run() -> None:
+        try:
+            outcome.extend((work(), None))
+        except BaseException as e:
+            outcome.extend((None, e))
+        done.set()
+
+    threading.Thread(target=run, name="bevel: compile").start()
+    done.wait()
+    result, error = outcome
+    if error is not None:
+        raise error
+    return result
 
 
 @functools.cache

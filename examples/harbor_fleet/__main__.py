@@ -1,6 +1,5 @@
 """`python -m examples.harbor_fleet`."""
 
-import os
 import signal
 import sys
 
@@ -12,10 +11,4 @@ def _terminate(*_):
 
 
 signal.signal(signal.SIGTERM, _terminate)
-try:
-    code = main()
-except SystemExit as exit_:
-    code = exit_.code
-sys.stdout.flush()
-sys.stderr.flush()
-os._exit(code)  # at once: an interrupted compilation still runs in threads of XLA
+sys.exit(main())
