@@ -355,9 +355,9 @@ def compile_and_load(
 def _uninterrupted(work: Callable[[], Any]) -> Any:
     """Do work of jaxlib's in another thread, and wait for it.
 
-    In the main thread jaxlib would return at once when a signal's handler raises (Ctrl-C), and leave
-    threads behind that crash the interpreter at its end. So only the waiting is interrupted, and the
-    interpreter waits for the thread when it ends.
+    In the main thread jaxlib would return at once when a signal's handler raises (Ctrl-C), and
+    leave threads behind that crash the interpreter at its end. So only the waiting is interrupted,
+    and the interpreter waits for the thread when it ends.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
