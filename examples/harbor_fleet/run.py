@@ -49,9 +49,9 @@ def progress_bar():
 
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
         console=Console(file=sys.stderr),
     )
@@ -68,7 +68,7 @@ def all_forecasts(model, fleet, with_prophet, bar):
     if with_prophet and baselines.prophet_installed():
         methods["prophet"] = baselines.prophet
     elif with_prophet:
-        note = "Prophet is not installed: pip install prophet"
+        note = "no Prophet: pip install prophet"
     task = bar.add_task("forecasting", total=len(methods) * len(issue_days(fleet)), note=note)
     both = {
         name: rolling_forecasts(method, fleet, progress=lambda: bar.advance(task))
