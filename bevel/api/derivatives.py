@@ -99,7 +99,7 @@ class Wrt:
         with scope:
             for cell, value in zip(self.cells, values[len(self.handles) :], strict=True):
                 scope.capture(cell)
-                content = wrap(value, fresh_tag(cell._content._tag))
+                content = wrap(value, fresh_tag(cell._read()._tag))
                 cell._content = scope.lifted[cell] = content
             return fun(*args, **kwargs)
 

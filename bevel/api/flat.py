@@ -47,14 +47,14 @@ def cells_of(leaf: Any) -> Sequence[Cell] | None:
     """The state cells in a leaf of an argument: a cell itself, or an object that holds some."""
     if isinstance(leaf, Cell):
         return (leaf,)
-    own = getattr(leaf, "__bevel_cells__", None)
-    return None if own is None else own()
+    own = getattr(leaf, "__bevel_structure__", None)
+    return None if own is None else own().cells
 
 
 def structure_key(leaf: Any) -> Any:
     """What of a stateful leaf a trace depends on, besides its cells' contents."""
     own = getattr(leaf, "__bevel_structure__", None)
-    return type(leaf) if own is None else own()
+    return type(leaf) if own is None else own().graphdef
 
 
 def is_array_like(leaf: Any) -> bool:

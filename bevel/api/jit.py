@@ -13,89 +13,58 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
+from bevel.api.calls import (
+    STALE,
+    Bound,
+    Call,
+    Direct,
+    calls_back,
+    cell_signature,
+    read,
+    run_program,
+)
 from bevel.api.flat import (
     Output,
     as_handle,
-    cells_of,
     container_flatten,
     is_single,
     name_of,
     rewrap,
-    signature,
     struct_of,
-    structure_key,
 )
+from bevel.api.stores import Layout, stored_graph
 from bevel.control.call import call
-from bevel.core import config, handle, tree
-from bevel.core.aval import Aval, aval_of
-from bevel.core.buffer import Buffer
-from bevel.core.graph import GraphBuilder
-from bevel.core.handle import Handle, fresh_tag, tag_key, wrap
+from bevel.core import config, tree
+from bevel.core.aval import aval_of
+from bevel.core.graph import Graph, GraphBuilder
+from bevel.core.handle import Handle, fresh_tag, wrap
 from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.ref import Cell, Scope
 from bevel.core.source import hide_internal_frames
-from bevel.numpy.array import Array
 from bevel.random.keys import consume
-from bevel.transforms.compile import Program, common_device, to_raw
+from bevel.transforms.compile import Program, common_device
 from bevel.transforms.vmap import named_axes
 from bevel.xla import client
-
-
-class Call:
-    """The arguments of one call, flattened: handles, cells and what the trace depends on
-    besides.
-    """
-
-    __slots__ = ("cells", "handles", "key", "leaves", "treedef")
-
-    def __init__(self, what: str, args: tuple, kwargs: dict[str, Any]):
-        self.leaves, self.treedef = tree.flatten((args, kwargs))
-        self.handles: list[Handle] = []
-        cells: dict[Cell, int] = {}
-        key: list[Any] = [self.treedef]
-        for i, leaf in enumerate(self.leaves):
-            inside = None if isinstance(leaf, Handle) else cells_of(leaf)
-            if inside is None:
-                handle = (
-                    leaf if isinstance(leaf, Handle) else as_handle(leaf, f"an argument of {what}")
-                )
-                self.leaves[i] = handle
-                self.handles.append(handle)
-                key.append(signature(handle))
-            else:
-                key.append(
-                    (structure_key(leaf), tuple([cells.setdefault(c, len(cells)) for c in inside]))
-                )
-        self.cells = list(cells)
-        key += [cell_signature(c) for c in self.cells]
-        self.key = tuple(key)
-
-
-def cell_signature(cell: Cell) -> Any:
-    """What a trace depends on of a cell: the type of its content, or the content itself if it is
-    no array.
-    """
-    content = cell._read()
-    return (
-        (type(cell), signature(content)) if isinstance(content, Handle) else (type(cell), content)
-    )
 
 
 class Traced:
     """One traced signature: the graph, its program, and how arguments and results map to it.
 
-    The graph's inputs are captured constants, then the handles among the arguments, then cells.
+    The graph's inputs are captured constants, then the handles among the arguments, then cells;
+    its outputs the results, then the contents of written cells.
     """
 
     __slots__ = (
+        "_stored",
+        "calls_back",
         "captured",
         "captured_key",
         "cells",
         "consts",
         "consumed",
+        "donated",
         "graph",
+        "make_program",
         "output",
         "program",
         "written",
@@ -113,10 +82,10 @@ class Traced:
         self.captured: list[Cell] = []
 
         def lift(cell: Cell, content: Any) -> Any:
-            if not isinstance(content, Handle):
-                return content
             if cell not in known:
                 self.captured.append(cell)
+            if not isinstance(content, Handle):
+                return content
             tracer = cell_inputs[cell] = builder.input(aval_of(content._v))
             return wrap(tracer, fresh_tag(content._tag))
 
@@ -143,10 +112,11 @@ class Traced:
         # Which of the argument's cells are inputs, by position, so that other objects of the same
         # structure fit.
         self.cells = [position.get(c, c) for c in self.cells]
-        donated = jitted.donated_inputs(arguments, len(self.consts))
-        self.program = Program(
-            self.graph, jitted.name, donated, jitted.keep_unused, jitted.compiler_options
-        )
+        self.donated = jitted.donated_inputs(arguments, len(self.consts))
+        self.program = jitted.program(self.graph, self.donated)
+        self.make_program = jitted.program
+        self.calls_back = calls_back(self.graph)
+        self._stored: dict[Any, Program] = {}
 
     def fits(self) -> bool:
         """Whether the captured cells still have contents of the traced types."""
@@ -154,118 +124,42 @@ class Traced:
             cell_signature(c) == k for c, k in zip(self.captured, self.captured_key, strict=True)
         )
 
+    def stateful(self, arguments: Call) -> bool:
+        """Whether the function has anything to do with cells."""
+        return bool(arguments.cells or self.captured or self.written)
+
+    def input_cells(self, arguments: Call) -> list[Cell]:
+        """The cells whose contents are inputs."""
+        return [arguments.cells[c] if type(c) is int else c for c in self.cells]
+
+    def written_cells(self, arguments: Call) -> list[Cell]:
+        """The cells whose new contents are outputs."""
+        return [arguments.cells[c] if type(c) is int else c for c in self.written]
+
     def inputs(self, arguments: Call) -> list[Handle]:
         """The handles the program takes after its constants."""
-        cells = [arguments.cells[c] if type(c) is int else c for c in self.cells]
-        return [*arguments.handles, *[c._read() for c in cells]]
+        return [*arguments.handles, *[c._read() for c in self.input_cells(arguments)]]
+
+    def stored(self, layout: Layout, results: dict[int, int]) -> Program:
+        """The program that takes and returns buffers of stores (see `stored_graph`)."""
+        if not layout.avals:
+            return self.program
+        key = (layout, tuple(results.items()))
+        if key not in self._stored:
+            first = len(self.graph.inputs) - len(self.cells)
+            graph = stored_graph(self.graph, layout, first, results)
+            start = len(graph.inputs) - len(layout.avals)
+            owned = [] if self.calls_back else [start + b for b in layout.written]
+            self._stored[key] = self.make_program(graph, [*self.donated, *owned])
+        return self._stored[key]
 
     def finish(self, values: Sequence[Any], arguments: Call) -> Any:
         """Write the cells and build the user's result."""
         n = len(self.output.tags)
-        for where, value, tag in zip(self.written, values[n:], self.written_tags, strict=True):
-            cell = arguments.cells[where] if type(where) is int else where
+        cells = self.written_cells(arguments)
+        for cell, value, tag in zip(cells, values[n:], self.written_tags, strict=True):
             cell._write(wrap(value, fresh_tag(tag)))
         return self.output.unflatten(values[:n])
-
-
-def run_program(program: Program, consts: list[Any], handles: Sequence[Handle]) -> list[Any]:
-    """Run on handles; NumPy data, theirs and that of constants, is moved to the device once and
-    stays there.
-
-    Results are the runtime's arrays, for handles to hold.
-    """
-    n = len(consts)
-    values = [*consts, *[h._v for h in handles]]
-    used = [values[i] for i in program.kept]
-    device = common_device(used)
-    raws = []
-    for i, v in zip(program.kept, used, strict=True):
-        raw = to_raw(v, device)
-        if type(v) is np.ndarray:
-            if i >= n:
-                handles[i - n]._held = raw
-            else:
-                consts[i] = Buffer(raw)
-        raws.append(raw)
-    return program.executable(device).run(raws)
-
-
-class Direct:
-    """A program without state, with all that calling it on one device takes looked up
-    beforehand.
-    """
-
-    __slots__ = ("consts", "device", "execute", "kept", "rebuild", "traced")
-
-    def __init__(self, traced: Traced, device: Any):
-        program = traced.program
-        self.traced = traced
-        self.consts = [c.raw for c in traced.consts]
-        self.device = device
-        self.execute = program.executable(device).run
-        n = len(self.consts)
-        everything = len(program.kept) == len(program.graph.inputs)
-        self.kept = None if everything else [i - n for i in program.kept if i >= n]
-        self.rebuild = rebuilder(traced.output)
-
-    def run(self, handles: Sequence[Handle], raws: list[Any] | None) -> Any:
-        """Call with the handles of all argument leaves, and what they hold if it is all of the
-        runtime's type.
-        """
-        if raws is None or (client.several_devices and self.elsewhere(raws)):
-            values = run_program(self.traced.program, self.traced.consts, handles)
-        else:
-            if self.kept is not None:
-                raws = [raws[i] for i in self.kept]
-            values = self.execute([*self.consts, *raws] if self.consts else raws)
-        for i in self.traced.consumed:
-            consume(self.traced.program.name, handles[i])
-        return self.rebuild(values)
-
-    def elsewhere(self, raws: list[Any]) -> bool:
-        """Whether a buffer is not on this program's device."""
-        return any(client.device_of(raw) is not self.device for raw in raws)
-
-
-def rebuilder(output: Output) -> Callable[[list[Any]], Any]:
-    """What makes a program's results from what it returned."""
-    treedef, tags = output.treedef, output.tags
-    if any(t is not None for t in tags):
-        return lambda values: tree.unflatten(treedef, rewrap(values, tags))
-    if treedef == tree.structure(0):
-        return lambda values: Array(values[0])
-    if treedef == tree.structure([0] * len(tags)):
-        return lambda values: [Array(v) for v in values]
-    return lambda values: tree.unflatten(treedef, [Array(v) for v in values])
-
-
-def read(leaves: Sequence[Any], structure: Any) -> tuple[Any, Any, Any] | None:
-    """Arguments, the runtime's arrays they hold (None if one is in NumPy's hands), and the
-    signature; None if a leaf is no array. Most of what Bevel adds to the time of a call.
-    """
-    raw_type = handle.raw_type
-    key = [config.trace_key(), structure]
-    raws: list[Any] | None = []
-    for x in leaves:
-        if type(x) is not Array:
-            return None
-        held = x._held
-        if type(held) is not raw_type:
-            if type(held) is np.ndarray:
-                raws = None
-                key.append(Aval(held.shape, held.dtype))
-            elif type(held) is Buffer:
-                held = held.raw
-            else:
-                return None
-        if raws is not None:
-            raws.append(held)
-            key.append(held.aval)
-        elif type(held) is not np.ndarray:
-            key.append(held.aval)
-        if x._tag is not None:
-            key.append(tag_key(x._tag))
-    return leaves, raws, tuple(key)
 
 
 class Jitted:
@@ -292,38 +186,37 @@ class Jitted:
             )
         self._static = bool(self.static_nums or self.static_names)
         self._traces: dict[Any, list[Traced]] = {}
-        self._direct: dict[tuple, Direct] = {}
+        self._direct: dict[tuple, Direct | Bound] = {}
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for these arguments, which is traced and compiled at its first call."""
-        key = None
+        found = None
         if state.current is EAGER and not self._static:
             found = None if kwargs else read(args, None)
             if found is None:
                 plain = container_flatten((args, kwargs))
                 found = None if plain is None else read(*plain)
             if found is not None:
-                handles, raws, key = found
-                direct = self._direct.get(key)
+                direct = self._direct.get(found[2])
                 if direct is not None:
-                    return direct.run(handles, raws)
+                    result = direct.run(found[0], found[1], found[3])
+                    if result is not STALE:
+                        return result
         if config.get("disable_jit"):
             return self.fun(*args, **kwargs)
         try:
             arguments, traced = self._prepare(args, kwargs)
-            handles = traced.inputs(arguments)
             if state.current is EAGER:
-                values = run_program(traced.program, traced.consts, handles)
-                if key is not None and not traced.cells and not traced.written:
-                    device = common_device([h._v for h in handles] + traced.consts)
-                    self._direct[key] = Direct(traced, device)
-            else:
-                values = call(
-                    *traced.consts, *[h._v for h in handles], graph=traced.graph, name=self.name
-                )
+                return self._run(traced, arguments, found)
+            values = call(
+                *traced.consts,
+                *[h._v for h in traced.inputs(arguments)],
+                graph=traced.graph,
+                name=self.name,
+            )
             for i in traced.consumed:
                 consume(self.name, arguments.handles[i])
             return traced.finish(values, arguments)
@@ -331,6 +224,28 @@ class Jitted:
             if config.get("traceback_filtering"):
                 raise hide_internal_frames(e)  # noqa: B904 (the same error, with a shorter traceback)
             raise
+
+    def _run(self, traced: Traced, arguments: Call, found: tuple | None) -> Any:
+        """Run now, and keep what the next call with this signature can use."""
+        key, owners = (None, ()) if found is None else found[2:]
+        if owners or traced.stateful(arguments):
+            direct = self._direct
+            bound = Bound(traced, arguments, owners, lambda _: direct.pop(key, None))
+            result = bound.run(arguments.handles, None, owners)
+            if key is not None:
+                direct[key] = bound
+            return result
+        values = run_program(traced.program, traced.consts, arguments.handles)
+        if key is not None:
+            device = common_device([h._v for h in arguments.handles] + traced.consts)
+            self._direct[key] = Direct(traced, device)
+        for i in traced.consumed:
+            consume(self.name, arguments.handles[i])
+        return traced.finish(values, arguments)
+
+    def program(self, graph: Graph, donated: Sequence[int]) -> Program:
+        """A program of a graph, with this function's name and options."""
+        return Program(graph, self.name, donated, self.keep_unused, self.compiler_options)
 
     def _split_static(self, args: tuple, kwargs: dict[str, Any]):
         static_nums = {i % len(args) for i in self.static_nums if -len(args) <= i < len(args)}
@@ -395,7 +310,9 @@ class Jitted:
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace for these arguments and write StableHLO, without compiling or running."""
         arguments, traced = self._prepare(args, kwargs)
-        return Lowered(self, arguments, traced)
+        stateful = traced.stateful(arguments)
+        program = Bound(traced, arguments).program if stateful else traced.program
+        return Lowered(self, traced, program)
 
     def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
         """Shapes and dtypes of the result, as `bv.eval_shape`."""
@@ -416,25 +333,25 @@ class Jitted:
 class Lowered:
     """A traced function as StableHLO; from `jit(f).lower(...)`."""
 
-    def __init__(self, jitted: Jitted, arguments: Call, traced: Traced):
+    def __init__(self, jitted: Jitted, traced: Traced, program: Program):
         self._jitted = jitted
-        self._arguments = arguments
         self._traced = traced
+        self._program = program
 
     def as_text(self, dialect: str = "stablehlo") -> str:
         """The program before optimization. `dialect`: "stablehlo", or "bevel" for the graph."""
         if dialect == "bevel":
-            return repr(self._traced.graph)
+            return repr(self._program.graph)
         if dialect != "stablehlo":
             raise ValueError(
                 f"as_text: dialect is 'stablehlo' or 'bevel', not {dialect!r}; for HLO, "
                 ".compile().as_text()"
             )
-        return self._traced.program.lowered(client.default_device().platform).text
+        return self._program.lowered(client.default_device().platform).text
 
     def compile(self) -> Compiled:
         """Compile for the default device."""
-        return Compiled(self._jitted, self._traced)
+        return Compiled(self._jitted, self._traced, self._program)
 
     def cost_analysis(self) -> dict[str, float]:
         """XLA's estimate of the work (compiles first)."""
@@ -446,10 +363,10 @@ class Compiled:
     signature.
     """
 
-    def __init__(self, jitted: Jitted, traced: Traced):
+    def __init__(self, jitted: Jitted, traced: Traced, program: Program):
         self._jitted = jitted
         self._traced = traced
-        self._executable = traced.program.executable(client.default_device())
+        self._executable = program.executable(client.default_device())
 
     @property
     def from_cache(self) -> bool:
@@ -479,9 +396,7 @@ class Compiled:
                 f"{traced.graph.in_avals}\n"
                 "Write instead: call the jitted function, or lower it for these arguments."
             )
-        return traced.finish(
-            run_program(traced.program, traced.consts, traced.inputs(arguments)), arguments
-        )
+        return self._jitted._run(traced, arguments, None)
 
 
 def parameter_names(fun: Callable[..., Any]) -> list[str]:

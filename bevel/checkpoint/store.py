@@ -35,7 +35,7 @@ def _encode(
     leaf: Any, path: tuple[Any, ...], name: str, arrays: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     """How a leaf is described in the manifest; its array, if it has one, goes into `arrays`."""
-    if isinstance(leaf, Cell) or hasattr(leaf, "__bevel_cells__"):
+    if isinstance(leaf, Cell) or hasattr(leaf, "__bevel_structure__"):
         raise TypeError(
             f"checkpoint.save: {_shown(path)} is a {type(leaf).__name__}, and objects are not "
             f"saved, only their state.\n"

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
+
+from bevel.core.aval import Aval
 
 
 class _State(threading.local):
@@ -20,25 +22,42 @@ class _State(threading.local):
 _state = _State()
 
 
+@final
+class Slot:
+    """A place in a store (`bevel/api/stores.py`), where a cell's content lies beside those of other
+    cells until somebody asks for it.
+    """
+
+    __slots__ = ("aval", "index", "store")
+
+    def __init__(self, store: Any, index: int, aval: Aval):
+        self.store = store
+        self.index = index
+        self.aval = aval
+
+
 class Cell:
     """What every state cell has in common: one content, read and written through the current scope.
 
-    `differentiable` cells are those of a module that `grad` differentiates by default.
+    `differentiable` cells are those of a module that `grad` differentiates by default. A cell whose
+    content was taken out of a store remembers its place there (`_home`).
     """
 
-    __slots__ = ("__weakref__", "_content", "_scope")
+    __slots__ = ("__weakref__", "_content", "_home", "_scope")
 
     differentiable = False
 
     def __init__(self, content: Any):
         self._content = content
+        self._home: Slot | None = None
         self._scope = _state.scope
 
     def _read(self) -> Any:
         scope = _state.scope
         if self._scope is not scope and scope is not None:
             scope.capture(self)
-        return self._content
+        content = self._content
+        return content.store.read(content.index) if type(content) is Slot else content
 
     def _write(self, content: Any) -> None:
         scope = _state.scope
@@ -46,6 +65,10 @@ class Cell:
             scope.capture(self)
         if scope is not None and scope.guard is not None:
             scope.guard(self)
+        old = self._content
+        if type(old) is Slot:
+            self._home = old
+            old.store.departed.append(self)
         self._content = content
 
 
@@ -77,9 +100,11 @@ class Scope:
             return
         if self.parent is not None:
             self.parent.capture(cell)
-        self.cells[cell] = cell._content
+        self.cells[cell] = content = cell._content
         if self.lift is not None:
-            cell._content = self.lift(cell, cell._content)
+            if type(content) is Slot:
+                content = content.store.read(content.index)
+            cell._content = self.lift(cell, content)
         self.lifted[cell] = cell._content
         cell._scope = self
 

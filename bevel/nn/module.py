@@ -8,7 +8,7 @@ cells inside.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bevel.core.ref import Cell
@@ -16,7 +16,7 @@ from bevel.nn import epoch
 from bevel.nn.display import show
 from bevel.nn.filters import to_predicate
 from bevel.nn.state import State
-from bevel.nn.structure import GraphDef, Path, Structure, structure_of
+from bevel.nn.structure import Path, Structure, structure_of
 from bevel.numpy.convert import is_array_like
 
 _MISSING = object()
@@ -58,11 +58,8 @@ class Module:
     def __bevel_attributes__(self) -> Mapping[str, Any]:
         return vars(self)
 
-    def __bevel_cells__(self) -> Sequence[Cell]:
-        return structure_of(self).cells
-
-    def __bevel_structure__(self) -> GraphDef:
-        return structure_of(self).graphdef
+    def __bevel_structure__(self) -> Structure:
+        return structure_of(self)
 
     def __bevel_state__(self, contents: Mapping[Cell, Any]) -> State:
         found = structure_of(self)

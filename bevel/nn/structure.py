@@ -165,6 +165,7 @@ class Structure:
     """
 
     __slots__ = (
+        "__weakref__",
         "by_path",
         "cells",
         "containers",

@@ -85,6 +85,11 @@ class Program:
         self._lowered: dict[str, Lowered] = {}
         self._executables: dict[Any, Executable] = {}
 
+    @property
+    def compiled(self) -> bool:
+        """Whether it has been compiled for some device."""
+        return bool(self._executables)
+
     def lowered(self, platform: str) -> Lowered:
         """The StableHLO program for a platform."""
         if platform not in self._lowered:
