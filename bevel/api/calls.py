@@ -22,6 +22,7 @@ from bevel.numpy.convert import enter
 from bevel.ops.host import callback
 from bevel.random.keys import consume
 from bevel.transforms.compile import Program, common_device, to_raw
+from bevel.transforms.joined import kinds
 from bevel.xla import client
 
 
@@ -258,8 +259,10 @@ class Bound:
         for i in results:
             if type(cells[i]._content) is not Slot:
                 fresh.setdefault(type(cells[i]), []).append(cells[i])
+        how = kinds(graph.eqns) if fresh else {}
+        made = {cells[i]: how.get(graph.outputs[o]) for i, o in results.items()}
         for group in fresh.values():
-            Store(group, self.device)
+            Store(group, made, self.device)
         # A program that only reads, and was compiled before its cells moved, goes on as it is.
         plain = not results and traced.program.compiled
         numbers: dict[tuple[Store, int], int] = {}

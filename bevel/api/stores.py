@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from sys import getrefcount
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bevel.core.aval import Aval, aval_of
-from bevel.core.graph import Eqn, Graph, Var
+from bevel.core.graph import Eqn, Graph, Var, live_equations
 from bevel.core.handle import Handle, wrap
 from bevel.core.interpreter import to_numpy
 from bevel.core.ref import Cell, Slot
-from bevel.ops.shape import concatenate, reshape, split
+from bevel.ops.shape import reshape, split
 from bevel.transforms.compile import Program
+from bevel.transforms.joined import Joiner
 from bevel.xla import client
 
 SMALL = 1 << 14
 """Contents of at most so many bytes lie side by side in one buffer."""
+
+FEW = 4
+"""Fewer contents of a kind than that share a buffer with other kinds."""
 
 lock = threading.RLock()
 """Held while buffers of stores are given to a program, so that no other thread reads them."""
@@ -48,17 +51,25 @@ class Store:
 
     __slots__ = ("__weakref__", "buffers", "departed", "device", "lost", "places", "seen", "slots")
 
-    def __init__(self, cells: Sequence[Cell], device: Any):
-        """Take the contents of these cells, arrays all."""
+    def __init__(self, cells: Sequence[Cell], kinds: dict[Cell, Any], device: Any):
+        """Take the contents of these cells, arrays all; those of a kind lie side by side."""
         self.device = device
         self.departed: list[Cell] = []
         self.lost = 0
         self.seen: dict[int, Handle] = {}
         contents = {cell: cell._content._v for cell in cells}
-        small = [c for c in cells if aval_of(contents[c]).nbytes <= SMALL]
-        small.sort(key=lambda c: contents[c].dtype.name)
-        groups = [list(g) for _, g in groupby(small, key=lambda c: contents[c].dtype)]
-        packs = [g for g in groups if len(g) > 1]
+        groups: dict[Any, list[Cell]] = {}
+        for cell in cells:
+            if aval_of(contents[cell]).nbytes <= SMALL:
+                groups.setdefault((contents[cell].dtype, kinds[cell]), []).append(cell)
+        packs: list[list[Cell]] = []
+        mixed: dict[Any, list[Cell]] = {}
+        for (dtype, _), group in groups.items():
+            if len(group) >= FEW:
+                packs.append(group)
+            else:
+                mixed.setdefault(dtype, []).extend(group)
+        packs += [group for group in mixed.values() if len(group) > 1]
         packed = {c for g in packs for c in g}
         self.buffers = [self._own(np.concatenate([_flat(contents[c]) for c in g])) for g in packs]
         self.places: list[Place] = []
@@ -184,7 +195,7 @@ def stored_graph(graph: Graph, layout: Layout, first: int, results: dict[int, in
     """
     buffers = [Var(a) for a in layout.avals]
     own = []
-    inside: list[list[tuple[int, int, Any]]] = [[] for _ in buffers]
+    inside: list[list[tuple[int, Any, Any]]] = [[] for _ in buffers]
     whole: dict[Any, Any] = {}
     new: list[Any] = [None] * len(buffers)
     for i, (var, place) in enumerate(zip(graph.inputs[first:], layout.places, strict=True)):
@@ -197,10 +208,17 @@ def stored_graph(graph: Graph, layout: Layout, first: int, results: dict[int, in
         else:
             inside[place[0]].append((place[1], var, out))
     before: list[Eqn] = []
-    after: list[Eqn] = []
-    for b, parts in enumerate(inside):
-        if parts:
-            new[b] = _unpack_and_pack(buffers[b], sorted(parts, key=lambda p: p[0]), before, after)
+    parts: dict[int, list[Any]] = {}
+    wholes: dict[tuple[Var, ...], Var] = {}
+    for b, places in enumerate(inside):
+        if places:
+            places.sort(key=lambda p: p[0])
+            pieces, parts[b] = _cut(buffers[b], places, before)
+            wholes[pieces] = buffers[b]
+    joiner = Joiner([*before, *graph.eqns], wholes)
+    for b in layout.written:
+        if b in parts:
+            new[b] = joiner.join(parts[b])
     chosen = set(results.values())
     outputs = [o for i, o in enumerate(graph.outputs) if i not in chosen]
     outputs += [buffers[b] if new[b] is None else new[b] for b in layout.written]
@@ -208,39 +226,33 @@ def stored_graph(graph: Graph, layout: Layout, first: int, results: dict[int, in
     def renamed(atoms: list) -> list:
         return atoms if whole.keys().isdisjoint(atoms) else [whole.get(a, a) for a in atoms]
 
-    eqns = [e.replace(inputs=renamed(e.inputs)) for e in (*before, *graph.eqns, *after)]
-    return Graph([*graph.inputs[:first], *own, *buffers], eqns, renamed(outputs))
+    outputs = renamed(outputs)
+    eqns = [e.replace(inputs=renamed(e.inputs)) for e in (*before, *graph.eqns, *joiner.eqns)]
+    inputs = [*graph.inputs[:first], *own, *buffers]
+    return Graph(inputs, live_equations(eqns, outputs), outputs)
 
 
-def _unpack_and_pack(buffer: Var, parts: list, before: list[Eqn], after: list[Eqn]) -> Var:
-    """Add what cuts a buffer into contents to `before`, and what makes the new one to `after`."""
-    sizes: list[int] = []
-    pieces: list[Any] = []
+def _cut(buffer: Var, places: list, eqns: list[Eqn]) -> tuple[tuple[Var, ...], list[Any]]:
+    """Add what cuts a buffer into contents; returns the flat pieces, and for each the new content.
+
+    `places` are start, content and new content (None: it stays) of each cell, in order.
+    """
+    pieces: list[Var] = []
     news: list[Any] = []
     end = 0
-
-    def piece(size: int, var: Var | None, out: Any) -> None:
-        sizes.append(size)
-        flat = Var(buffer.aval.replace(shape=(size,)))
-        pieces.append(flat)
-        if var is not None:
-            before.append(Eqn(reshape, [flat], [var], {"shape": var.aval.shape}, None))
-        if out is None or out is var:
-            news.append(flat)
-            return
-        new = Var(flat.aval)
-        after.append(Eqn(reshape, [out], [new], {"shape": (size,)}, None))
-        news.append(new)
-
-    for start, var, out in parts:
+    rest = [(buffer.aval.size, None, None)] if places[-1][0] < buffer.aval.size else []
+    cut: list[Eqn] = []
+    for start, var, out in [*places, *rest]:
         if start > end:
-            piece(start - end, None, None)
-        piece(var.aval.size, var, out)
+            pieces.append(Var(buffer.aval.replace(shape=(start - end,))))
+            news.append(pieces[-1])
+        if var is None:
+            break
+        pieces.append(Var(buffer.aval.replace(shape=(var.aval.size,))))
+        cut.append(Eqn(reshape, [pieces[-1]], [var], {"shape": var.aval.shape}, None))
+        news.append(pieces[-1] if out is None else out)
         end = start + var.aval.size
-    if end < buffer.aval.size:
-        piece(buffer.aval.size - end, None, None)
-    cut = Eqn(split, [buffer], pieces, {"sizes": tuple(sizes), "axis": 0}, None)
-    before.insert(0, cut)
-    result = Var(buffer.aval)
-    after.append(Eqn(concatenate, news, [result], {"axis": 0}, None))
-    return result
+    sizes = tuple([p.aval.size for p in pieces])
+    eqns.append(Eqn(split, [buffer], pieces, {"sizes": sizes, "axis": 0}, None))
+    eqns.extend(cut)
+    return tuple(pieces), news

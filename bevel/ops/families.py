@@ -54,6 +54,10 @@ def check_equal(name: str, operands: Sequence[str], avals: Sequence[Aval]) -> No
             )
 
 
+ELEMENTWISE: set[Op] = set()
+"""The ops that `elementwise` made."""
+
+
 def elementwise(
     name: str,
     operands: Sequence[str],
@@ -93,6 +97,7 @@ def elementwise(
         batch=batch,
         compile_above=compile_above,
     )
+    ELEMENTWISE.add(op)
     return op
 
 
