@@ -32,6 +32,9 @@ def _reference(index, *args, branches):
 
 
 def _lower(b, index, *vals, branches):
+    known = b.known(index)
+    if known is not None:
+        return tuple(b.lower(branches[int(np.clip(known, 0, len(branches) - 1))], vals))
     # XLA takes the last branch for any index out of range, also a negative one.
     first, last = (b.constant(np.asarray(i, np.int32)) for i in (0, len(branches) - 1))
     fns = [lambda b2, g=g: tuple(b2.lower(g, vals)) for g in branches]

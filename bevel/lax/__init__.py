@@ -5,6 +5,11 @@ here too.
 """
 
 from bevel.lax import linalg
+from bevel.lax.accuracy import (
+    AccuracyMode,
+    Tolerance,
+)
+from bevel.lax.algorithms import DotAlgorithm, DotAlgorithmPreset
 from bevel.lax.branches import cond, switch
 from bevel.lax.elementwise import (
     RoundingMethod,
@@ -47,6 +52,7 @@ from bevel.lax.elementwise import (
     ge,
     gt,
     igamma,
+    igamma_grad_a,
     igammac,
     imag,
     integer_pow,
@@ -60,6 +66,7 @@ from bevel.lax.elementwise import (
     max,
     min,
     mul,
+    mulhi,
     ne,
     neg,
     nextafter,
@@ -89,11 +96,26 @@ from bevel.lax.elementwise import (
     tanh,
     zeta,
 )
+from bevel.lax.generators import (
+    RandomAlgorithm,
+    rng_bit_generator,
+    rng_uniform,
+)
+from bevel.lax.geometry import (
+    ConvGeneralDilatedDimensionNumbers,
+    conv_general_dilated_local,
+    conv_general_permutations,
+    conv_general_shape_tuple,
+    conv_shape_tuple,
+    conv_transpose_shape_tuple,
+    reduce_window_shape_tuple,
+)
 from bevel.lax.indexing import (
     GatherDimensionNumbers,
     GatherScatterMode,
     ScatterDimensionNumbers,
     gather,
+    index_take,
     scatter,
     scatter_add,
     scatter_apply,
@@ -108,6 +130,8 @@ from bevel.lax.parallel import (
     all_to_all,
     axis_index,
     axis_size,
+    pbroadcast,
+    pcast,
     pmax,
     pmean,
     pmin,
@@ -116,11 +140,14 @@ from bevel.lax.parallel import (
     psum,
     psum_scatter,
     pswapaxes,
+    ragged_all_to_all,
 )
 from bevel.lax.products import (
     ConvDimensionNumbers,
+    DotDimensionNumbers,
     FftType,
     Precision,
+    PrecisionLike,
     batch_matmul,
     conv,
     conv_dimension_numbers,
@@ -132,7 +159,15 @@ from bevel.lax.products import (
     dot_general,
     fft,
 )
+from bevel.lax.ragged import (
+    RaggedDotDimensionNumbers,
+    ragged_dot,
+    ragged_dot_general,
+    scaled_dot,
+)
 from bevel.lax.reductions import (
+    approx_max_k,
+    approx_min_k,
     argmax,
     argmin,
     cumlogsumexp,
@@ -158,11 +193,13 @@ from bevel.lax.rows import associative_scan, map
 from bevel.lax.shapes import (
     broadcast,
     broadcast_in_dim,
+    broadcast_like,
     broadcast_shapes,
     broadcast_to_rank,
     broadcasted_iota,
     collapse,
     concatenate,
+    dtype,
     dynamic_index_in_dim,
     dynamic_slice,
     dynamic_slice_in_dim,
@@ -179,6 +216,7 @@ from bevel.lax.shapes import (
     pad,
     reshape,
     rev,
+    shape_as_value,
     slice,
     slice_in_dim,
     split,
@@ -192,4 +230,12 @@ from bevel.lax.shapes import (
 from bevel.lax.solves import (
     custom_linear_solve,
     custom_root,
+)
+from bevel.lax.staging import (
+    after_all,
+    composite,
+    create_token,
+    dce_sink,
+    platform_dependent,
+    stage,
 )

@@ -82,7 +82,7 @@ def _common_types(
     return [converted(f) for f in funs]
 
 
-def _branch(
+def choose(
     what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: Sequence[Any]
 ) -> Any:
     """Choose by an int32 value; the operands are traced into every branch."""
@@ -153,7 +153,7 @@ def cond(
     if is_concrete(h._v):
         return (true_fun if to_numpy(h._v) else false_fun)(*operands)
     index = convert(h._v if h._v.dtype == bool else (h != 0)._v, dtype=np.dtype(np.int32))
-    return _branch(what, index, [false_fun, true_fun], operands)
+    return choose(what, index, [false_fun, true_fun], operands)
 
 
 def switch(
@@ -184,4 +184,4 @@ def switch(
         return branches[0](*operands)
     last = full_like(h._v, min(len(branches) - 1, int(np.iinfo(h._v.dtype).max)))
     inside = clamp(zeros_like(h._v), h._v, last)
-    return _branch("switch", convert(inside, dtype=np.dtype(np.int32)), branches, operands)
+    return choose("switch", convert(inside, dtype=np.dtype(np.int32)), branches, operands)

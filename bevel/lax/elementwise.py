@@ -15,6 +15,7 @@ from bevel.core import dtypes
 from bevel.core.dtypes import bool_
 from bevel.core.errors import ShapeError
 from bevel.core.handle import KeyTag, wrap
+from bevel.lax.accuracy import AccuracyMode, Tolerance, check_accuracy
 from bevel.lax.operands import handle_value, one_dtype, require, strict
 from bevel.numpy.arguments import cast, integer, number
 from bevel.numpy.convert import promote
@@ -45,6 +46,20 @@ def _unary(name: str, op: Any, doc: str, example: str) -> Callable:
     return _named(unary, name, f"{doc}, elementwise.", example)
 
 
+def _measured(name: str, op: Any, doc: str, example: str) -> Callable:
+    """A function of one array that can be asked how exact it is."""
+    plain = _unary(name, op, doc, example)
+
+    def measured(x: Any, *, accuracy: Tolerance | AccuracyMode | None = None) -> Any:
+        out = plain(x)
+        if accuracy is not None:
+            check_accuracy(name, accuracy, np.dtype(out.dtype))
+        return out
+
+    rule = "Raises Unsupported if an `accuracy` is asked for that it does not have."
+    return _named(measured, name, f"{doc}, elementwise.\n\n{rule}", example)
+
+
 def _binary(name: str, op: Any, doc: str, example: str) -> Callable:
     """A function of two arrays of one dtype, and of one shape unless one of them has no axes."""
 
@@ -55,6 +70,16 @@ def _binary(name: str, op: Any, doc: str, example: str) -> Callable:
 
     rule = "The arrays have one dtype, and one shape unless one of them has no axes."
     return _named(binary, name, f"{doc}, elementwise.\n\n{rule}", example)
+
+
+def _of_shape(name: str, op: Any, doc: str, example: str) -> Callable:
+    """A function of the shape `a` of a gamma distribution and a place `x`."""
+    plain = _binary(name, op, doc, example)
+
+    def of_shape(a: Any, x: Any) -> Any:
+        return plain(a, x)
+
+    return _named(of_shape, name, str(plain.__doc__).split("\n\n>>>")[0], example)
 
 
 abs = _unary(
@@ -101,7 +126,7 @@ bitwise_not = _unary(
     "All bits flipped, or `not` of bool",
     "5 -> Array(-6, dtype=int32, weak_type=True)",
 )
-cbrt = _unary("cbrt", ops.cbrt, "Cube root", "8.0 -> Array(2., dtype=float32, weak_type=True)")
+cbrt = _measured("cbrt", ops.cbrt, "Cube root", "8.0 -> Array(2., dtype=float32, weak_type=True)")
 ceil = _unary(
     "ceil",
     ops.ceil,
@@ -114,7 +139,7 @@ clz = _unary(
 conj = _unary(
     "conj", ops.conj, "Complex conjugate", "1j -> Array(0.-1.j, dtype=complex64, weak_type=True)"
 )
-cos = _unary("cos", ops.cos, "Cosine", "0.0 -> Array(1., dtype=float32, weak_type=True)")
+cos = _measured("cos", ops.cos, "Cosine", "0.0 -> Array(1., dtype=float32, weak_type=True)")
 cosh = _unary(
     "cosh", ops.cosh, "Hyperbolic cosine", "0.0 -> Array(1., dtype=float32, weak_type=True)"
 )
@@ -134,9 +159,11 @@ erfc = _unary(
 erf_inv = _unary(
     "erf_inv", ops.erf_inv, "Inverse of `erf`", "0.0 -> Array(0., dtype=float32, weak_type=True)"
 )
-exp = _unary("exp", ops.exp, "Exponential", "0.0 -> Array(1., dtype=float32, weak_type=True)")
-exp2 = _unary("exp2", ops.exp2, "2 to the power", "3.0 -> Array(8., dtype=float32, weak_type=True)")
-expm1 = _unary(
+exp = _measured("exp", ops.exp, "Exponential", "0.0 -> Array(1., dtype=float32, weak_type=True)")
+exp2 = _measured(
+    "exp2", ops.exp2, "2 to the power", "3.0 -> Array(8., dtype=float32, weak_type=True)"
+)
+expm1 = _measured(
     "expm1",
     ops.expm1,
     "`exp(x) - 1`, exact near 0",
@@ -161,14 +188,16 @@ lgamma = _unary(
     "Logarithm of the absolute gamma function",
     "1.0 -> Array(0., dtype=float32, weak_type=True)",
 )
-log = _unary("log", ops.log, "Natural logarithm", "1.0 -> Array(0., dtype=float32, weak_type=True)")
-log1p = _unary(
+log = _measured(
+    "log", ops.log, "Natural logarithm", "1.0 -> Array(0., dtype=float32, weak_type=True)"
+)
+log1p = _measured(
     "log1p",
     ops.log1p,
     "`log(1 + x)`, exact near 0",
     "0.0 -> Array(0., dtype=float32, weak_type=True)",
 )
-logistic = _unary(
+logistic = _measured(
     "logistic",
     ops.logistic,
     "1 / (1 + exp(-x))",
@@ -182,7 +211,7 @@ population_count = _unary(
     "5 -> Array(2, dtype=int32, weak_type=True)",
 )
 real = _unary("real", ops.real, "Real part", "1j -> Array(0., dtype=float32, weak_type=True)")
-rsqrt = _unary(
+rsqrt = _measured(
     "rsqrt", ops.rsqrt, "1 / sqrt(x)", "4.0 -> Array(0.5, dtype=float32, weak_type=True)"
 )
 sign = _unary(
@@ -191,20 +220,35 @@ sign = _unary(
     "-1, 0 or 1; `x / abs(x)` for complex numbers",
     "-2.5 -> Array(-1., dtype=float32, weak_type=True)",
 )
-sin = _unary("sin", ops.sin, "Sine", "0.0 -> Array(0., dtype=float32, weak_type=True)")
+sin = _measured("sin", ops.sin, "Sine", "0.0 -> Array(0., dtype=float32, weak_type=True)")
 sinh = _unary(
     "sinh", ops.sinh, "Hyperbolic sine", "0.0 -> Array(0., dtype=float32, weak_type=True)"
 )
-sqrt = _unary("sqrt", ops.sqrt, "Square root", "4.0 -> Array(2., dtype=float32, weak_type=True)")
+sqrt = _measured("sqrt", ops.sqrt, "Square root", "4.0 -> Array(2., dtype=float32, weak_type=True)")
 square = _unary("square", ops.square, "x * x", "3.0 -> Array(9., dtype=float32, weak_type=True)")
-tan = _unary("tan", ops.tan, "Tangent", "0.0 -> Array(0., dtype=float32, weak_type=True)")
-tanh = _unary(
+tan = _measured("tan", ops.tan, "Tangent", "0.0 -> Array(0., dtype=float32, weak_type=True)")
+tanh = _measured(
     "tanh", ops.tanh, "Hyperbolic tangent", "0.0 -> Array(0., dtype=float32, weak_type=True)"
 )
 
 add = _binary("add", ops.add, "Sum", "1.0, 2.0 -> Array(3., dtype=float32, weak_type=True)")
 sub = _binary("sub", ops.sub, "Difference", "1.0, 2.0 -> Array(-1., dtype=float32, weak_type=True)")
-mul = _binary("mul", ops.mul, "Product", "3.0, 2.0 -> Array(6., dtype=float32, weak_type=True)")
+
+
+def mul(x: Any, y: Any, *, out_dtype: Any = None) -> Any:
+    """Product, elementwise; at `out_dtype` if it is given.
+
+    The arrays have one dtype, and one shape unless one of them has no axes.
+
+    >>> lax.mul(3.0, 2.0)
+    Array(6., dtype=float32, weak_type=True)
+    """
+    values, tag = strict("mul", x, y)
+    if out_dtype is not None:
+        values, tag = [cast(v, dtypes.as_dtype(out_dtype)) for v in values], None
+    return wrap(ops.mul(*values), tag)
+
+
 div = _binary(
     "div",
     ops.div,
@@ -225,12 +269,18 @@ atan2 = _binary(
     "Angle of the point (y, x), from -pi to pi; x here is its y",
     "0.0, 1.0 -> Array(0., dtype=float32, weak_type=True)",
 )
-nextafter = _binary(
-    "nextafter",
-    ops.nextafter,
-    "The next number after x towards y",
-    "0.0, 0.0 -> Array(0., dtype=float32, weak_type=True)",
-)
+
+
+def nextafter(x1: Any, x2: Any) -> Any:
+    """The next number after `x1` towards `x2`, elementwise.
+
+    >>> lax.nextafter(0.0, 0.0)
+    Array(0., dtype=float32, weak_type=True)
+    """
+    values, tag = strict("nextafter", x1, x2)
+    return wrap(ops.nextafter(*values), tag)
+
+
 complex = _binary(
     "complex",
     ops.complex,
@@ -267,35 +317,102 @@ shift_right_logical = _binary(
     "x shifted right by y bits, zeros coming in",
     "8, 1 -> Array(4, dtype=int32, weak_type=True)",
 )
-igamma = _binary(
+igamma = _of_shape(
     "igamma",
     ops.igamma,
     "Regularized lower incomplete gamma function P(a, x)",
     "1.0, 0.0 -> Array(0., dtype=float32, weak_type=True)",
 )
-igammac = _binary(
+igammac = _of_shape(
     "igammac",
     ops.igammac,
     "Regularized upper incomplete gamma function Q(a, x)",
     "1.0, 0.0 -> Array(1., dtype=float32, weak_type=True)",
 )
-polygamma = _binary(
-    "polygamma",
-    ops.polygamma,
-    "Derivative of order m of `digamma`",
-    "0.0, 1.0 -> Array(-0.5772157, dtype=float32, weak_type=True)",
-)
-zeta = _binary(
-    "zeta",
-    ops.zeta,
-    "Hurwitz zeta function",
-    "2.0, 1.0 -> Array(1.644934, dtype=float32, weak_type=True)",
-)
-random_gamma_grad = _binary(
+
+
+def polygamma(m: Any, x: Any) -> Any:
+    """Derivative of order m of `digamma` at x, elementwise.
+
+    >>> lax.polygamma(0.0, 1.0)
+    Array(-0.5772157, dtype=float32, weak_type=True)
+    """
+    values, tag = strict("polygamma", m, x)
+    return wrap(ops.polygamma(*values), tag)
+
+
+def zeta(x: Any, q: Any) -> Any:
+    """Hurwitz zeta function, elementwise: the sum of `(k + q) ** -x` over k from 0.
+
+    >>> lax.zeta(2.0, 1.0)
+    Array(1.644934, dtype=float32, weak_type=True)
+    """
+    values, tag = strict("zeta", x, q)
+    return wrap(ops.zeta(*values), tag)
+
+
+random_gamma_grad = _of_shape(
     "random_gamma_grad",
     ops.random_gamma_grad,
     "Derivative of a gamma draw x by its shape a",
     "1.0, 1.0 -> Array(1.173563, dtype=float32, weak_type=True)",
+)
+
+
+def _igamma_grad_a(a: Any, x: Any) -> Any:
+    """Minus how a draw `x` moves with `a`, times the density there."""
+    moved = ops.random_gamma_grad(a, x)
+    log_density = ops.sub(ops.mul(ops.sub(a, ops.full_like(a, 1)), ops.log(x)), x)
+    slope = ops.neg(ops.mul(moved, ops.exp(ops.sub(log_density, ops.lgamma(a)))))
+    still = ops.eq(x, ops.zeros_like(x))
+    return ops.select(still, ops.mul(x, a), slope)
+
+
+igamma_grad_a = _of_shape(
+    "igamma_grad_a",
+    _igamma_grad_a,
+    "Derivative of `igamma` by a",
+    "1.0, 1.0 -> Array(-0.43172967, dtype=float32, weak_type=True)",
+)
+
+
+def _high_words(x: Any, y: Any) -> Any:
+    """The upper 64 bits of products of uint64, from those of their halves."""
+    low, half = ops.full_like(x, (1 << 32) - 1), ops.full_like(x, 32)
+    (xl, yl), (xh, yh) = (
+        (ops.and_(x, low), ops.and_(y, low)),
+        (ops.shift_right_logical(x, half), ops.shift_right_logical(y, half)),
+    )
+    carry = ops.shift_right_logical(ops.mul(xl, yl), half)
+    middle = ops.add(ops.mul(xh, yl), carry)
+    other = ops.add(ops.mul(xl, yh), ops.and_(middle, low))
+    tops = [ops.shift_right_logical(v, half) for v in (middle, other)]
+    return ops.add(ops.add(ops.mul(xh, yh), tops[0]), tops[1])
+
+
+def _mulhi(x: Any, y: Any) -> Any:
+    dtype = np.dtype(x.dtype)
+    require("mulhi", wrap(x), "iu", "integers")
+    if dtype.itemsize < 8:
+        wide = dtypes.int64 if dtypes.kind(dtype) == "i" else dtypes.uint64
+        product = ops.mul(cast(x, wide), cast(y, wide))
+        bits = ops.full_like(product, 8 * dtype.itemsize)
+        return cast(ops.shift_right_arithmetic(product, bits), dtype)
+    if dtype == dtypes.uint64:
+        return _high_words(x, y)
+    # As unsigned numbers, negative ones are too large by 2^64.
+    high = cast(_high_words(cast(x, dtypes.uint64), cast(y, dtypes.uint64)), dtype)
+    zero = ops.zeros_like(x)
+    for a, b in ((x, y), (y, x)):
+        high = ops.sub(high, ops.select(ops.lt(a, zero), b, zero))
+    return high
+
+
+mulhi = _binary(
+    "mulhi",
+    _mulhi,
+    "The upper half of the bits of the product of integers",
+    "1 << 20, 1 << 20 -> Array(256, dtype=int32, weak_type=True)",
 )
 eq = _binary("eq", ops.eq, "x == y", "1, 1 -> Array(True, dtype=bool)")
 ne = _binary("ne", ops.ne, "x != y", "1, 1 -> Array(False, dtype=bool)")

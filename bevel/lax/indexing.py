@@ -110,6 +110,29 @@ def gather(
     return wrap(out)
 
 
+def index_take(src: Any, idxs: Sequence[Any], axes: Sequence[int]) -> Any:
+    """The slices of `src` at places along `axes` that equally long index vectors name.
+
+    Indices count modulo the size of their axis. The new axis comes first.
+
+    >>> lax.index_take(bnp.array([[1, 2], [3, 4]]), (bnp.array([0, -1]),), (1,))
+    Array([[1, 3],
+           [2, 4]], dtype=int32)
+    """
+    x = number("index_take", src)
+    axes = tuple([integer("index_take", "every axis", a) for a in axes])
+    columns = []
+    for i, axis in zip(idxs, axes, strict=True):
+        index = _indices("index_take", i)
+        size = ops.full_like(index, x.shape[axis])
+        inside = ops.rem(ops.add(ops.rem(index, size), size), size)
+        columns.append(ops.expand_dims(inside, (1,)))
+    sizes = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    offsets = tuple(range(1, len(x.shape) - len(axes) + 1))
+    dims = GatherDimensionNumbers(offsets, axes, axes)
+    return gather(wrap(x), wrap(ops.concatenate(*columns, axis=1)), dims, sizes)
+
+
 def _scatter(
     name: str, op: Any, doc: str, result: str, prepare: Callable | None = None
 ) -> Callable:

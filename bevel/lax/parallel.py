@@ -10,15 +10,20 @@ import numpy as np
 from bevel.api.flat import as_handle
 from bevel.api.vmap import move_axis
 from bevel.core import tree
-from bevel.core.dtypes import is_inexact
+from bevel.core.dtypes import int32, is_inexact
+from bevel.core.errors import ShapeError, Unsupported
 from bevel.core.handle import fresh_tag, logical_shape, wrap
 from bevel.core.op import Op
 from bevel.core.source import user_source, where
+from bevel.lax.operands import one_dtype, require
+from bevel.numpy.arguments import cast, number
 from bevel.numpy.convert import astype
+from bevel.numpy.reductions import argmax
+from bevel.numpy.selection import where as where_
 from bevel.ops import all_gather as gather_op
 from bevel.ops import all_to_all as exchange_op
 from bevel.ops import axis_index as index_op
-from bevel.ops import convert, div, full_like, reshape
+from bevel.ops import convert, div, full_like, iota, reshape
 from bevel.ops import pmax as pmax_op
 from bevel.ops import pmin as pmin_op
 from bevel.ops import ppermute as permute_op
@@ -334,3 +339,95 @@ def pswapaxes(x: Any, axis_name: AxisName, axis: int, *, axis_index_groups: Any 
     [[1, 3], [2, 4]]
     """
     return all_to_all(x, axis_name, axis, axis, axis_index_groups=axis_index_groups)
+
+
+def pbroadcast(x: Any, axis_name: AxisName, source: int) -> Any:
+    """Every row gets the value of row `source`.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> bv.vmap(lambda x: pbroadcast(x, "i", 1), axis_name="i")(bnp.arange(3)).tolist()
+    [1, 1, 1]
+    """
+    size = axis_size(_one_name("pbroadcast", axis_name))
+    if not 0 <= source < size:
+        raise ValueError(f"pbroadcast: source={source} is none of the {size} rows")
+    return tree.map(lambda leaf: leaf[source], all_gather(x, axis_name))
+
+
+def pcast(x: Any, axis_name: AxisName, *, to: str) -> Any:
+    """`x` itself: whether a value differs between rows is no part of its type in Bevel, so that
+    values need no cast to "varying".
+
+    Raises:
+        Unsupported: `to` is "reduced" or "unreduced", sums that devices have yet to make.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> bv.vmap(lambda x: pcast(x, "i", to="varying"), axis_name="i")(bnp.arange(2)).tolist()
+    [0, 1]
+    """
+    axis_size(axis_name)
+    if to in ("reduced", "unreduced"):
+        raise Unsupported(
+            f"pcast: to={to!r} is not available.\nWhy: no value of Bevel is a sum that is not made "
+            "yet.\nWrite instead: psum(x, axis_name)."
+        )
+    if to != "varying":
+        raise ValueError(f"pcast: to must be 'varying', got {to!r}")
+    return x
+
+
+def ragged_all_to_all(
+    operand: Any,
+    output: Any,
+    input_offsets: Any,
+    send_sizes: Any,
+    output_offsets: Any,
+    recv_sizes: Any,
+    *,
+    axis_name: AxisName,
+    axis_index_groups: Any = None,
+) -> Any:
+    """Send slices of the first axis to other rows, which get a copy of `output` with them in place.
+
+    Slice i of a row is `operand[input_offsets[i]:][:send_sizes[i]]`; it goes to row
+    `i // (n // axis size)`, where it starts at `output_offsets[i]`. The four vectors have one
+    length n, a multiple of the axis size. `recv_sizes` must be what is sent to this row.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> send = lambda x, to: ragged_all_to_all(
+    ...     x, x * 0, bnp.array([0, 1]), bnp.array([1, 1]), to, bnp.array([1, 1]), axis_name="i")
+    >>> x, to = bnp.array([[1, 2], [3, 4]]), bnp.array([[0, 0], [1, 1]])
+    >>> bv.vmap(send, axis_name="i")(x, to).tolist()
+    [[1, 3], [2, 4]]
+    """
+    what = "ragged_all_to_all"
+    _one_group(what, axis_index_groups)
+    name = _one_name(what, axis_name)
+    size = axis_size(name)
+    (x, out), _ = one_dtype(what, (operand, output))
+    vectors = []
+    for v in (input_offsets, send_sizes, output_offsets, recv_sizes):
+        value = number(what, v)
+        require(what, value, "iu", "integer offsets and sizes")
+        vectors.append(wrap(cast(value, np.dtype(int32))))
+    (n, *rest), each = vectors[0].shape or (0, 0), x.shape[1:]
+    if rest or n % size or any(v.shape != (n,) for v in vectors) or out.shape[1:] != each:
+        raise ShapeError(
+            f"{what}: the operand is {tuple(x.shape)}, the output {tuple(out.shape)}, the offsets "
+            f"and sizes {', '.join([str(v.shape) for v in vectors])}: after the first axis the "
+            f"two must be equal, and the four have one axis of a multiple of {size}"
+        )
+    per = n // size
+    if not n or not out.shape[0] or not x.shape[0]:
+        return wrap(out)
+    starts, sizes, places = (
+        all_to_all(v.reshape(size, per), name, 0, 0).reshape(n) for v in vectors[:3]
+    )
+    rows = wrap(iota(shape=(out.shape[0],), dtype=np.dtype(int32), axis=0))
+    inside = (rows >= places[:, None]) & (rows < (places + sizes)[:, None])
+    # Where slices overlap, the last one counts.
+    slot = n - 1 - argmax(inside[::-1], axis=0)
+    everything = all_gather(wrap(x), name)
+    received = everything[slot // per, starts[slot] + rows - places[slot]]
+    some = inside.any(axis=0).reshape(-1, *[1] * len(each))
+    return where_(some, received, wrap(out))

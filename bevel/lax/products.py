@@ -15,10 +15,12 @@ import bevel.ops as ops
 from bevel.core import dtypes
 from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
+from bevel.lax.algorithms import DotAlgorithm, DotAlgorithmPreset, checked_precision
 from bevel.lax.operands import one_dtype
 from bevel.lax.reductions import padtype_to_pads
 from bevel.numpy.arguments import integer, number
 from bevel.numpy.products import precision_of, preferred_of
+from bevel.ops.dot import check_precision
 
 
 class Precision(enum.Enum):
@@ -27,6 +29,23 @@ class Precision(enum.Enum):
     DEFAULT = "default"
     HIGH = "high"
     HIGHEST = "highest"
+
+
+PrecisionLike = (
+    None
+    | str
+    | Precision
+    | DotAlgorithm
+    | DotAlgorithmPreset
+    | tuple[str, str]
+    | tuple[Precision, Precision]
+)
+"""What products take as their `precision`."""
+
+DotDimensionNumbers = tuple[
+    tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequence[int]]
+]
+"""Pairs of contracted and of batch axes: `((lhs, rhs), (lhs batch, rhs batch))`."""
 
 
 class FftType(enum.Enum):
@@ -66,6 +85,7 @@ def dot_general(
     axes))`.
 
     The result has the batch axes first, then the other axes of `lhs`, then those of `rhs`.
+    `precision` is a `Precision`, one for each operand, or a `DotAlgorithm`.
 
     >>> lax.dot_general(bnp.ones((2, 3)), bnp.ones((4, 3)), (((1,), (1,)), ((), ()))).shape
     (2, 4)
@@ -74,6 +94,7 @@ def dot_general(
     contract, batch = (
         tuple([_ints("dot_general", side) for side in pair]) for pair in dimension_numbers
     )
+    precision = checked_precision("dot_general", precision, np.dtype(x.dtype))
     out = ops.dot_general(
         x,
         y,
@@ -161,13 +182,13 @@ def conv_dimension_numbers(
     lhs, rhs, out = dimension_numbers
     x, k, y = _spec(name, lhs, "NC", n), _spec(name, rhs, "OI", n), _spec(name, out, "NC", n)
     if isinstance(lhs, str) and isinstance(rhs, str) and isinstance(out, str):
-        # Space axes are known by their letters; the order of the input's counts.
-        space = [c for c in lhs if c not in "NC"]
-        if set(space) != set(rhs) - set("OI") or set(space) != set(out) - set("NC"):
+        # Space axes are known by their letters; the order of the kernel's counts, as in JAX.
+        space = [c for c in rhs if c not in "OI"]
+        if set(space) != set(lhs) - set("NC") or set(space) != set(out) - set("NC"):
             raise ValueError(
                 f"{name}: layouts {lhs!r}, {rhs!r}, {out!r} must name the same space axes"
             )
-        k = (*k[:2], *[rhs.index(c) for c in space])
+        x = (*x[:2], *[lhs.index(c) for c in space])
         y = (*y[:2], *[out.index(c) for c in space])
     return ConvDimensionNumbers(x, k, y)
 
@@ -204,7 +225,8 @@ def conv_general_dilated(
     >>> lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=layouts).shape
     (1, 4, 4, 16)
     """
-    name = "conv_general_dilated"
+    name, precision = "conv_general_dilated", precision_of(precision)
+    check_precision(name, precision)
     (x, k), tag = one_dtype(name, (lhs, rhs))
     dims = conv_dimension_numbers(tuple(x.shape), tuple(k.shape), dimension_numbers)
     n = len(x.shape) - 2
@@ -229,7 +251,7 @@ def conv_general_dilated(
         dims=ops.ConvDims(*[_ints(name, spec) for spec in dims]),
         feature_group_count=feature_group_count,
         batch_group_count=batch_group_count,
-        precision=precision_of(precision),
+        precision=precision,
         preferred=preferred_of(preferred_element_type),
     )
     return wrap(out, tag)
@@ -290,7 +312,7 @@ def conv_with_general_padding(
     )
 
 
-def _transposed_padding(k: int, stride: int, padding: str) -> tuple[int, int]:
+def transposed_padding(k: int, stride: int, padding: str) -> tuple[int, int]:
     """Padding under which a strided convolution's transpose has the size that was convolved."""
     if padding == "SAME":
         total = k + stride - 2
@@ -314,11 +336,14 @@ def conv_transpose(
     transpose_kernel: bool = False,
     precision: Any = None,
     preferred_element_type: Any = None,
+    use_consistent_padding: bool = False,
 ) -> Any:
     """The convolution that enlarges: the derivative of a strided one, as a layer of its own.
 
     Layouts are NHWC and HWIO (NWC, WIO; NDHWC, DHWIO) unless given. `transpose_kernel` flips the
     kernel and exchanges its feature axes, for the exact transpose of `conv_general_dilated`.
+    Pairs in `padding` are those of this convolution, or with `use_consistent_padding` those of the
+    one it transposes, as names always are.
 
     >>> lax.conv_transpose(bnp.ones((1, 4, 3)), bnp.ones((2, 3, 5)), (2,), "SAME").shape
     (1, 8, 5)
@@ -330,10 +355,13 @@ def conv_transpose(
         dimension_numbers = layouts.get(n, ("NHWDC", "HWDIO", "NHWDC"))
     dims = conv_dimension_numbers(tuple(x.shape), tuple(k.shape), dimension_numbers)
     dilation = _each("conv_transpose", "rhs_dilation", rhs_dilation, n)
+    reach = [_reach(k.shape[i], d) for i, d in zip(dims.rhs_spec[2:], dilation, strict=True)]
     if isinstance(padding, str):
-        reach = [_reach(k.shape[i], d) for i, d in zip(dims.rhs_spec[2:], dilation, strict=True)]
         pairs = zip(reach, strides, strict=True)
-        padding = [_transposed_padding(r, s, padding.upper()) for r, s in pairs]
+        padding = [transposed_padding(r, s, padding.upper()) for r, s in pairs]
+    elif use_consistent_padding:
+        rows = zip(reach, padding, strict=True)
+        padding = [(r - low - 1, r - high - 1) for r, (low, high) in rows]
     if transpose_kernel:
         k = ops.rev(k, axes=tuple(sorted(dims.rhs_spec[2:])))
         order = list(range(n + 2))

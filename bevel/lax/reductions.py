@@ -372,3 +372,46 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Any, Any]:
     k = integer("top_k", "k", k)
     values, places = ops.top_k(ops.moveaxis(x, axis, ndim - 1), k=k)
     return wrap(ops.moveaxis(values, ndim - 1, axis)), wrap(ops.moveaxis(places, ndim - 1, axis))
+
+
+def _approximate(name: str, operand: Any, k: int, axis: int, largest: bool) -> tuple[Any, Any]:
+    x = number(name, operand)
+    require(name, x, "f", "floats")
+    if largest:
+        return top_k(wrap(x), k, axis=axis)
+    values, places = top_k(wrap(ops.neg(x)), k, axis=axis)
+    return wrap(ops.neg(values._v)), places
+
+
+def approx_max_k(
+    operand: Any,
+    k: int,
+    reduction_dimension: int = -1,
+    recall_target: float = 0.95,
+    reduction_input_size_override: int = -1,
+    aggregate_to_topk: bool = True,
+) -> tuple[Any, Any]:
+    """The k largest floats along an axis and their places, as `top_k`: with a recall of 1, whatever
+    is asked for.
+
+    >>> lax.approx_max_k(bnp.array([1.0, 3.0, 2.0]), 2)[0]
+    Array([3., 2.], dtype=float32)
+    """
+    return _approximate("approx_max_k", operand, k, reduction_dimension, True)
+
+
+def approx_min_k(
+    operand: Any,
+    k: int,
+    reduction_dimension: int = -1,
+    recall_target: float = 0.95,
+    reduction_input_size_override: int = -1,
+    aggregate_to_topk: bool = True,
+) -> tuple[Any, Any]:
+    """The k smallest floats along an axis, ascending, and their places: with a recall of 1,
+    whatever is asked for.
+
+    >>> lax.approx_min_k(bnp.array([1.0, 3.0, 2.0]), 2)[0]
+    Array([1., 2.], dtype=float32)
+    """
+    return _approximate("approx_min_k", operand, k, reduction_dimension, False)

@@ -13,7 +13,7 @@ import bevel.ops as ops
 from bevel.core import dtypes, tree
 from bevel.core.dtypes import as_dtype, int32
 from bevel.core.errors import ShapeError
-from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
+from bevel.core.handle import WEAK, Handle, KeyTag, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.lax.operands import one_dtype, scalar_index
 from bevel.numpy import joining, manipulation, turning
@@ -22,8 +22,15 @@ from bevel.numpy.convert import astype, enter, promote
 from bevel.numpy.moves import cut, cut_axis, cut_parts, join, permute, reshape_to, reverse, spread
 
 broadcast_shapes = manipulation.broadcast_shapes
-stack = joining.stack
-tile = turning.tile
+
+
+def dtype(x: Any) -> np.dtype:
+    """The dtype of an array, or the one that a number or NumPy array takes here.
+
+    >>> lax.dtype(1.0)
+    dtype('float32')
+    """
+    return np.dtype(enter(x)._v.dtype)
 
 
 # -- making --------------------------------------------------------------------------------------
@@ -171,6 +178,25 @@ def broadcast_in_dim(operand: Any, shape: Any, broadcast_dimensions: Sequence[in
     return spread(enter(operand), new, dims)
 
 
+def broadcast_like(arr: Any, like_arr: Any) -> Any:
+    """Repeat an array to the shape of another, axes aligned at the end.
+
+    >>> lax.broadcast_like(bnp.arange(2), bnp.zeros((2, 2)))
+    Array([[0, 1],
+           [0, 1]], dtype=int32)
+    """
+    return manipulation.broadcast_to(arr, logical_shape(enter(like_arr)))
+
+
+def shape_as_value(shape: Sequence[int]) -> Any:
+    """A shape as an int32 vector.
+
+    >>> lax.shape_as_value((2, 3))
+    Array([2, 3], dtype=int32)
+    """
+    return wrap(np.asarray(size_of("shape_as_value", tuple(shape)), int32))
+
+
 def broadcast_to_rank(x: Any, rank: int) -> Any:
     """Axes of size 1 in front, up to `rank` axes.
 
@@ -222,6 +248,32 @@ def concatenate(operands: Sequence[Any], dimension: int) -> Any:
     keys = [h for h in handles if type(h._tag) is KeyTag]
     values, tag = promote(*handles) if keys else one_dtype("concatenate", tuple(handles))
     return join(values, tag, axis_of("concatenate", dimension, len(logical_shape(handles[0]))))
+
+
+def stack(operands: Sequence[Any], axis: int = 0) -> Any:
+    """Join arrays of one shape and dtype along a new axis.
+
+    >>> lax.stack([bnp.ones(2), bnp.zeros(2)]).shape
+    (2, 2)
+    """
+    handles = [enter(x) for x in operands]
+    if len({np.dtype(h._v.dtype) for h in handles if h._tag is not WEAK}) > 1:
+        one_dtype("stack", tuple(handles))
+    return joining.stack(handles, axis=axis)
+
+
+def tile(operand: Any, reps: Sequence[int]) -> Any:
+    """Repeat an array along each of its axes.
+
+    >>> lax.tile(bnp.arange(2), (2,))
+    Array([0, 1, 0, 1], dtype=int32)
+    """
+    x, reps = enter(operand), size_of("tile", tuple(reps))
+    if len(reps) != len(logical_shape(x)):
+        raise ShapeError(
+            f"lax.tile: reps={reps} needs one entry for each axis of shape {logical_shape(x)}"
+        )
+    return turning.tile(x, reps)
 
 
 def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> list[Any]:
@@ -329,7 +381,7 @@ def _start(name: str, index: Any, n: int, negative: bool) -> Any:
 
 
 def _words(x: Handle) -> tuple[int, ...]:
-    return (KeyTag.words,) if type(x._tag) is KeyTag else ()
+    return (x._tag.words,) if type(x._tag) is KeyTag else ()
 
 
 def _with_words(x: Handle, starts: list[Any]) -> list[Any]:

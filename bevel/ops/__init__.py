@@ -7,6 +7,15 @@ from bevel.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "bevel.ops.ambient": [
+            "dce_sink",
+            "platform_index",
+            "rng_uniform",
+        ],
+        "bevel.ops.banded": [
+            "cholesky_update",
+            "tridiagonal_solve",
+        ],
         "bevel.ops.base": [
             "batch_broadcast",
             "broadcast_in_dim",
@@ -19,11 +28,7 @@ __getattr__, __dir__, __all__ = attach(
             "zeros_like",
         ],
         "bevel.ops.bits": [
-            "fold_in_key",
-            "random_bits",
-            "random_uniform",
             "rng_bit_generator",
-            "split_key",
             "threefry2x32",
         ],
         "bevel.ops.collective": [
@@ -43,6 +48,12 @@ __getattr__, __dir__, __all__ = attach(
         ],
         "bevel.ops.dot": [
             "dot_general",
+        ],
+        "bevel.ops.draws": [
+            "fold_in_key",
+            "random_bits",
+            "random_uniform",
+            "split_key",
         ],
         "bevel.ops.elementwise": [
             "abs",
@@ -116,6 +127,7 @@ __getattr__, __dir__, __all__ = attach(
         "bevel.ops.linalg": [
             "cholesky",
             "lu",
+            "lu_pivots_to_permutation",
             "lu_solve",
             "triangular_solve",
         ],
@@ -158,6 +170,15 @@ __getattr__, __dir__, __all__ = attach(
             "reduce_or",
             "reduce_prod",
             "reduce_xor",
+        ],
+        "bevel.ops.reflectors": [
+            "geqrf",
+            "hessenberg",
+            "householder_product",
+            "ormqr",
+            "pivoted_qr",
+            "schur",
+            "tridiagonal",
         ],
         "bevel.ops.shape": [
             "concatenate",

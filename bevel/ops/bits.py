@@ -1,11 +1,7 @@
-"""Random bits: the Threefry-2x32 hash, what keys are made with, and XLA's own generator.
+"""Random bits: the Threefry-2x32 and Philox-4x32 hashes, and XLA's own generator.
 
-Threefry with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") hashes a
-64-bit counter under a 64-bit key. Element i of a draw is the hash of its row-major index, so the
-bits do not depend on how the draw is laid out over devices: this is the scheme JAX calls
-partitionable.
-
-A key is a `uint32` array whose last axis has size 2; leading axes are a batch of keys.
+Threefry with 20 rounds and Philox with 10 (Salmon et al. 2011, "Parallel random numbers: as easy as
+1, 2, 3") hash a counter under a 64-bit key. What keys are for is in `generators.py` and `draws.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ import math
 
 import numpy as np
 
-from bevel.core import dtypes
 from bevel.core.aval import Aval
 from bevel.core.op import Op, Unsupported, zero_tangent
 from bevel.ops.base import batch_broadcast, broadcast_in_dim
@@ -24,7 +19,7 @@ _UINT64 = np.dtype(np.uint64)
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _WORD = 0xFFFFFFFF
-_NOT_LINEAR = Unsupported("random bits are integers, which no cotangent reaches")
+NOT_LINEAR = Unsupported("random bits are integers, which no cotangent reaches")
 
 WIDTHS: dict[int, np.dtype] = {
     8: np.dtype(np.uint8),
@@ -35,7 +30,7 @@ WIDTHS: dict[int, np.dtype] = {
 
 # -- the hash, three ways: Python integers, NumPy, StableHLO -------------------------------------
 
-_PACKED_SIZE = 256
+PACKED_SIZE = 256
 _BLOCK_SIZE = 1 << 14
 _SHIFTS = {r: (np.array(r, _UINT32), np.array(32 - r, _UINT32)) for rs in _ROTATIONS for r in rs}
 
@@ -93,11 +88,11 @@ def _hash_block(keys: tuple, x: np.ndarray, y: np.ndarray, spare: np.ndarray) ->
         add(y, _UINT32.type(i + 1), out=y)
 
 
-def _hash(
+def hash_counters(
     k1: np.ndarray, k2: np.ndarray, x1: np.ndarray, x2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hash counters under one key (0-d `k1`, `k2`) or a key each, a cache-sized block at a time."""
-    if x1.size <= _PACKED_SIZE:
+    if x1.size <= PACKED_SIZE:
         return _hash_packed(k1, k2, x1, x2)
     shape = x1.shape
     x, y = x1.ravel().copy(), x2.ravel().copy()
@@ -110,7 +105,7 @@ def _hash(
     return x.reshape(shape), y.reshape(shape)
 
 
-def _lower_hash(b, k1, k2, x, y):
+def lower_hash(b, k1, k2, x, y):
     """Write the hash of operands of one shape. Unrolled: a loop compiles and runs slower."""
     aval = x.aval
 
@@ -154,7 +149,7 @@ def _threefry_lower(b, k1, k2, x1, x2):
     aval = x1.aval
 
     def body(f, *words):
-        return _lower_hash(
+        return lower_hash(
             f, *[f.broadcast_in_dim(w, aval.shape, ()) if not w.aval.shape else w for w in words]
         )
 
@@ -180,235 +175,55 @@ threefry2x32 = Op(
     "threefry2x32",
     multiple=True,
     abstract=_threefry_abstract,
-    reference=_hash,
+    reference=hash_counters,
     lower=_threefry_lower,
     jvp=zero_tangent,
-    transpose=_NOT_LINEAR,
+    transpose=NOT_LINEAR,
     batch=_threefry_batch,
-)
-
-# -- draws and keys: the hash of every index, under one key or a batch of them -------------------
-
-
-def _check_key(name: str, key: Aval) -> tuple[int, ...]:
-    if key.dtype != _UINT32 or not key.shape or key.shape[-1] != 2:
-        raise TypeError(f"{name}: a key is a uint32 array whose last axis has size 2, got {key}")
-    return key.shape[:-1]
-
-
-def _index_words(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """High and low words of the row-major indices of `shape`."""
-    size = math.prod(shape)
-    if size <= 1 << 32:
-        return np.zeros(shape, _UINT32), np.arange(size, dtype=_UINT32).reshape(shape)
-    index = np.arange(size, dtype=_UINT64).reshape(shape)
-    return (index >> 32).astype(_UINT32), index.astype(_UINT32)
-
-
-def _hash_indices(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    high, low = _index_words(shape)
-    if key.ndim == 1:
-        return _hash(key[0, ...], key[1, ...], high, low)
-    batch = key.shape[:-1]
-    full = (*batch, *shape)
-    if math.prod(full) <= _PACKED_SIZE:
-        places = (*batch, *[1] * len(shape))
-        k1, k2 = (np.broadcast_to(key[..., i].reshape(places), full) for i in range(2))
-        return _hash(k1, k2, np.broadcast_to(high, full), np.broadcast_to(low, full))
-    words = [np.empty(full, _UINT32) for _ in range(2)]
-    for i in np.ndindex(batch):
-        words[0][i], words[1][i] = _hash(key[(*i, 0, ...)], key[(*i, 1, ...)], high, low)
-    return words[0], words[1]
-
-
-def _lower_hash_indices(b, key, shape: tuple[int, ...]):
-    """Write `_hash_indices` with iotas, so that each device of a sharded draw makes its part."""
-    batch = key.aval.shape[:-1]
-    full = Aval((*batch, *shape), _UINT32)
-    wide = full if math.prod(shape) <= 1 << 32 else full.replace(dtype=_UINT64)
-    index, stride = b.full(0, wide), 1
-    for axis in range(len(full.shape) - 1, len(batch) - 1, -1):
-        index = b.add(index, b.multiply(b.iota(wide, axis), b.full(stride % (1 << 32), wide)))
-        stride *= full.shape[axis]
-    high = (
-        b.full(0, full)
-        if wide is full
-        else b.convert(b.shift_right_logical(index, b.full(32, wide)), _UINT32)
-    )
-    k1, k2 = (
-        b.broadcast_in_dim(w, full.shape, range(len(batch))) for w in _lower_words(b, key, batch)
-    )
-    return _lower_hash(b, k1, k2, high, b.convert(index, _UINT32))
-
-
-def _lower_words(b, key, batch: tuple[int, ...]) -> list:
-    """Both words of keys."""
-    start = (0,) * len(batch)
-    return [b.reshape(b.slice(key, (*start, i), (*batch, i + 1)), batch) for i in range(2)]
-
-
-def _as_function(kind: str, body):
-    """Lower as a private function per type, called but never inlined.
-
-    XLA would otherwise repeat the whole hash in every consumer of its result: the mask of a dropout
-    layer is read forward and backward.
-    """
-
-    def lower(b, *operands, **params):
-        out, avals = b.out, [v.aval for v in operands]
-        key = (kind, *avals, *sorted(params.items()))
-        name = b.function(
-            key, avals, [out], lambda f, *vals: body(f, *vals, out=out, **params), prefix=kind
-        )
-        return b.call(name, operands, [out], inlineable=b.platform != "cpu")[0]
-
-    return lower
-
-
-def _bits_abstract(key: Aval, *, shape, width) -> Aval:
-    if width not in WIDTHS:
-        raise ValueError(
-            f"random_bits: width must be one of {', '.join(map(str, WIDTHS))}, got {width}"
-        )
-    return Aval((*_check_key("random_bits", key), *shape), WIDTHS[width])
-
-
-def _bits_reference(key, *, shape, width):
-    high, low = _hash_indices(key, shape)
-    if width == 64:
-        return high.astype(_UINT64) << 32 | low
-    return np.bitwise_xor(high, low).astype(WIDTHS[width], copy=False)
-
-
-def _bits_body(b, key, *, out, shape, width):
-    high, low = _lower_hash_indices(b, key, shape)
-    if width == 64:
-        wide = b.shift_left(b.convert(high, _UINT64), b.full(32, out))
-        return b.or_(wide, b.convert(low, _UINT64))
-    return b.convert(b.xor(high, low), WIDTHS[width])
-
-
-random_bits: Op = Op(
-    "random_bits",
-    abstract=_bits_abstract,
-    reference=_bits_reference,
-    lower=_as_function("random_bits", _bits_body),
-    jvp=zero_tangent,
-    transpose=_NOT_LINEAR,
-    batch=lambda size, x, batched, **params: (random_bits(*x, **params), True),
-)
-
-
-def _uniform_parts(dtype: np.dtype) -> tuple[int, int, np.dtype, int]:
-    """Random bits per number, bits of the mantissa, unsigned dtype of its width, bits of 1.0."""
-    mantissa = dtypes.finfo(dtype).nmant
-    width = 8 * dtype.itemsize
-    unsigned = WIDTHS[width]
-    one = int(np.ones((), dtype).view(unsigned))
-    return (8 if mantissa < 8 else width), mantissa, unsigned, one
-
-
-def _uniform_abstract(key: Aval, *, shape, dtype, low=0.0, high=1.0) -> Aval:
-    if dtype not in dtypes.FLOAT:
-        raise TypeError(f"random_uniform: dtype must be a float of 16 to 64 bits, got {dtype}")
-    return Aval((*_check_key("random_uniform", key), *shape), dtype)
-
-
-def _uniform_reference(key, *, shape, dtype, low=0.0, high=1.0):
-    drawn, mantissa, unsigned, one = _uniform_parts(dtype)
-    bits = np.asarray(_bits_reference(key, shape=shape, width=drawn), unsigned)
-    u = np.asarray(bits >> (drawn - mantissa) | unsigned.type(one)).view(dtype) - dtype.type(1)
-    if low == 0 and high == 1:
-        return u
-    low, high = dtype.type(low), dtype.type(high)
-    return np.maximum(u * (high - low) + low, low)
-
-
-def _uniform_body(b, key, *, out, shape, dtype, low=0.0, high=1.0):
-    drawn, mantissa, unsigned, one = _uniform_parts(dtype)
-    bits = out.replace(dtype=unsigned)
-    words = _bits_body(b, key, out=out.replace(dtype=WIDTHS[drawn]), shape=shape, width=drawn)
-    words = b.shift_right_logical(b.convert(words, unsigned), b.full(drawn - mantissa, bits))
-    u = b.subtract(b.bitcast(b.or_(words, b.full(one, bits)), out), b.full(1, out))
-    if low == 0 and high == 1:
-        return u
-    low, high = dtype.type(low), dtype.type(high)
-    scaled = b.add(b.multiply(u, b.full(high - low, out)), b.full(low, out))
-    return b.maximum(scaled, b.full(low, out))
-
-
-random_uniform: Op = Op(
-    "random_uniform",
-    abstract=_uniform_abstract,
-    reference=_uniform_reference,
-    lower=_as_function("random_uniform", _uniform_body),
-    jvp=zero_tangent,
-    transpose=_NOT_LINEAR,
-    batch=lambda size, x, batched, **params: (random_uniform(*x, **params), True),
-)
-"""Floats in [low, high): random bits as the mantissa of a number in [1, 2), less one, scaled."""
-
-
-def _split_reference(key, *, shape):
-    return np.stack(_hash_indices(key, shape), axis=-1)
-
-
-def _pair_up(b, x, y):
-    shape = (*x.aval.shape, 1)
-    return b.concatenate([b.reshape(x, shape), b.reshape(y, shape)], len(shape) - 1)
-
-
-split_key: Op = Op(
-    "split_key",
-    abstract=lambda key, *, shape: Aval((*_check_key("split_key", key), *shape, 2), _UINT32),
-    reference=_split_reference,
-    lower=_as_function(
-        "split_key", lambda b, key, *, out, shape: _pair_up(b, *_lower_hash_indices(b, key, shape))
-    ),
-    jvp=zero_tangent,
-    transpose=_NOT_LINEAR,
-    batch=lambda size, x, batched, **params: (split_key(*x, **params), True),
-)
-
-
-def _fold_in_abstract(key: Aval, data: Aval) -> Aval:
-    batch = _check_key("fold_in_key", key)
-    if data.dtype != _UINT32 or data.shape != batch:
-        raise TypeError(
-            f"fold_in_key: data must be one uint32 per key, that is {Aval(batch, _UINT32)}, got "
-            f"{data}"
-        )
-    return key
-
-
-def _fold_in_body(b, key, data, *, out):
-    k1, k2 = _lower_words(b, key, data.aval.shape)
-    return _pair_up(b, *_lower_hash(b, k1, k2, b.full(0, data.aval), data))
-
-
-def _fold_in_batch(size, x, batched):
-    spread = [batch_broadcast(size, v, bat) for v, bat in zip(x, batched, strict=True)]
-    return fold_in_key(*spread), True
-
-
-fold_in_key = Op(
-    "fold_in_key",
-    abstract=_fold_in_abstract,
-    reference=lambda key, data: np.stack(
-        _hash(key[..., 0], key[..., 1], np.zeros_like(data), data), axis=-1
-    ),
-    lower=_as_function("fold_in_key", _fold_in_body),
-    jvp=zero_tangent,
-    transpose=_NOT_LINEAR,
-    batch=_fold_in_batch,
 )
 
 # -- XLA's own generator: fast on accelerators, not split by keys --------------------------------
 
 _ALGORITHMS = {"default": "PHILOX", "philox": "PHILOX", "three_fry": "THREE_FRY"}
 _PHILOX_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_PHILOX_STEPS = (0x9E3779B9, 0xBB67AE85)
+PHILOX_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _WORD64 = np.uint64(_WORD)
+
+
+def philox_rounds(counter: list, key: list) -> list:
+    """Philox-4x32 with 10 rounds: four words from four counter words and two key words.
+
+    All are uint64 arrays of values below 2**32, which broadcast.
+    """
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        p, q = c[0] * _PHILOX_MULTIPLIERS[0], c[2] * _PHILOX_MULTIPLIERS[1]
+        c = [(q >> 32) ^ c[1] ^ k[0], q & _WORD64, (p >> 32) ^ c[3] ^ k[1], p & _WORD64]
+        k = [(w + step) & _WORD64 for w, step in zip(k, PHILOX_STEPS, strict=True)]
+    return c
+
+
+def lower_philox_rounds(b, counter: list, key: list) -> list:
+    """Write `philox_rounds` for operands of one uint64 type."""
+    aval = counter[0].aval
+    mask, half = b.full(_WORD, aval), b.full(32, aval)
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        p, q = (
+            b.multiply(c[2 * i], b.full(int(m), aval)) for i, m in enumerate(_PHILOX_MULTIPLIERS)
+        )
+        high_p, high_q = (b.shift_right_logical(v, half) for v in (p, q))
+        c = [
+            b.xor(b.xor(high_q, c[1]), k[0]),
+            b.and_(q, mask),
+            b.xor(b.xor(high_p, c[3]), k[1]),
+            b.and_(p, mask),
+        ]
+        k = [
+            b.and_(b.add(w, b.full(int(step), aval)), mask)
+            for w, step in zip(k, PHILOX_STEPS, strict=True)
+        ]
+    return c
 
 
 def _philox(key: int, counter: int, blocks: int) -> np.ndarray:
@@ -417,12 +232,7 @@ def _philox(key: int, counter: int, blocks: int) -> np.ndarray:
     index = np.arange(blocks, dtype=_UINT64) + _UINT64.type(low)
     carry = _UINT64.type(high) + (index < _UINT64.type(low)).astype(_UINT64)
     c = [index & _WORD64, index >> 32, carry & _WORD64, carry >> 32]
-    keys = [key & _WORD, key >> 32]
-    for _ in range(10):
-        p, q = c[0] * _PHILOX_MULTIPLIERS[0], c[2] * _PHILOX_MULTIPLIERS[1]
-        k, m = (_UINT64.type(k) for k in keys)
-        c = [(q >> 32) ^ c[1] ^ k, q & _WORD64, (p >> 32) ^ c[3] ^ m, p & _WORD64]
-        keys = [(k + step) & _WORD for k, step in zip(keys, _PHILOX_STEPS, strict=True)]
+    c = philox_rounds(c, [_UINT64.type(key & _WORD), _UINT64.type(key >> 32)])
     return np.stack(c, axis=1).astype(_UINT32).ravel()
 
 
@@ -438,7 +248,7 @@ def _generator_words(
         blocks = -(-words // 2)
         index = np.arange(blocks, dtype=_UINT64) + _UINT64.type(count)
         k1, k2 = (np.array(k, _UINT32) for k in (key & _WORD, key >> 32))
-        pair = _hash(k1, k2, index.astype(_UINT32), (index >> 32).astype(_UINT32))
+        pair = hash_counters(k1, k2, index.astype(_UINT32), (index >> 32).astype(_UINT32))
         drawn = np.stack(pair, axis=1).ravel()
     return np.array([key, (count + blocks) % 2**64], _UINT64), drawn[:words]
 
@@ -458,7 +268,8 @@ def _generator_abstract(state: Aval, *, shape, dtype, algorithm="default"):
     return state, Aval((*state.shape[:-1], *shape), dtype)
 
 
-def _generator_reference(state, *, shape, dtype, algorithm="default"):
+def generate(state, *, shape, dtype, algorithm="default"):
+    """Next states and draws of each state of a batch, as XLA's generator makes them."""
     batch = state.shape[:-1]
     states, bits = np.empty(state.shape, state.dtype), np.empty((*batch, *shape), dtype)
     words = math.prod(shape) * (2 if dtype.itemsize == 8 else 1)
@@ -473,7 +284,8 @@ def _generator_reference(state, *, shape, dtype, algorithm="default"):
     return states, bits
 
 
-def _generator_lower_one(b, state, shape, dtype, algorithm):
+def lower_generate(b, state, shape, dtype, algorithm):
+    """Write the next state and draw of one state."""
     narrow = state.aval.dtype == _UINT32
     if narrow:
         state = b.bitcast(b.reshape(state, (2, 2)), Aval((2,), _UINT64))
@@ -488,14 +300,14 @@ def _generator_lower(b, state, *, shape, dtype, algorithm="default"):
     outs = b.outs
     batch, words = state.aval.shape[:-1], state.aval.shape[-1]
     if not batch:
-        return _generator_lower_one(b, state, shape, dtype, algorithm)
+        return lower_generate(b, state, shape, dtype, algorithm)
     rows = b.reshape(state, (math.prod(batch), words))
     if not rows.aval.shape[0]:
         return state, b.full(0, outs[1])
     states, draws = [], []
     for i in range(rows.aval.shape[0]):
         row = b.reshape(b.slice(rows, (i, 0), (i + 1, words)), (words,))
-        new, bits = _generator_lower_one(b, row, shape, dtype, algorithm)
+        new, bits = lower_generate(b, row, shape, dtype, algorithm)
         states.append(b.reshape(new, (1, words)))
         draws.append(b.reshape(bits, (1, *shape)))
     return b.reshape(b.concatenate(states, 0), outs[0].shape), b.reshape(
@@ -507,9 +319,9 @@ rng_bit_generator: Op = Op(
     "rng_bit_generator",
     multiple=True,
     abstract=_generator_abstract,
-    reference=_generator_reference,
+    reference=generate,
     lower=_generator_lower,
     jvp=zero_tangent,
-    transpose=_NOT_LINEAR,
+    transpose=NOT_LINEAR,
     batch=lambda size, x, batched, **params: (rng_bit_generator(*x, **params), (True, True)),
 )

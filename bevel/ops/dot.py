@@ -12,6 +12,8 @@ import numpy as np
 
 from bevel.core import dtypes
 from bevel.core.aval import Aval
+from bevel.core.graph import trace_closed
+from bevel.core.interpreter import to_numpy
 from bevel.core.op import Op, is_undefined, multilinear
 from bevel.ops.base import transpose
 from bevel.ops.logic import convert
@@ -24,11 +26,21 @@ PRECISIONS = {
     None: None,
     "default": "DEFAULT",
     "bfloat16": "DEFAULT",
+    "fastest": "DEFAULT",
     "high": "HIGH",
+    "bfloat16_3x": "HIGH",
     "tensorfloat32": "HIGH",
     "highest": "HIGHEST",
     "float32": "HIGHEST",
 }
+
+
+class Algorithm:
+    """A precision that writes the contraction itself, by other ones; it must be hashable."""
+
+    def contract(self, x, y, axes: dict[str, Pair], out: np.dtype):
+        """`dot_general` of two values over `axes`, with results at the dtype `out`."""
+        raise NotImplementedError(type(self).__name__)
 
 
 def check_precision(name: str, precision) -> None:
@@ -56,7 +68,8 @@ def _free(ndim: int, contract: Axes, batch: Axes) -> Axes:
 
 
 def _abstract(x, y, *, contract: Pair, batch: Pair = ((), ()), precision=None, preferred=None):
-    check_precision("dot_general", precision)
+    if not isinstance(precision, Algorithm):
+        check_precision("dot_general", precision)
     if x.dtype != y.dtype:
         raise TypeError(
             f"dot_general: the operands are {x} and {y}: convert one to the other's dtype"
@@ -161,6 +174,9 @@ def _integer_matmul(x, y):
 
 
 def _reference(x, y, *, contract: Pair, batch: Pair = ((), ()), precision=None, preferred=None):
+    if isinstance(precision, Algorithm):
+        out = x.dtype if preferred is None else np.dtype(preferred)
+        return to_numpy(precision.contract(x, y, dict(contract=contract, batch=batch), out))
     px, sx, py, sy, shape = _plan(x.shape, y.shape, contract, batch)
     out_dtype = x.dtype if preferred is None else np.dtype(preferred)
     compute = compute_dtype(x.dtype, out_dtype)
@@ -228,7 +244,16 @@ def _batch(size, args, batched, *, contract: Pair, batch: Pair = ((), ()), **par
     return moveaxis(out, at, 0), True
 
 
+@functools.lru_cache(maxsize=256)
+def _written_out(x: Aval, y: Aval, precision: Algorithm, contract: Pair, batch: Pair, out):
+    axes = dict(contract=contract, batch=batch)
+    return trace_closed(lambda x, y: [precision.contract(x, y, axes, out)], [x, y], "dot_general")
+
+
 def _lower(b, x, y, *, contract: Pair, batch: Pair = ((), ()), precision=None, preferred=None):
+    if isinstance(precision, Algorithm):
+        graph = _written_out(x.aval, y.aval, precision, contract, batch, b.out.dtype)
+        return b.lower(graph, (x, y))[0]
     return b.dot_general(x, y, contract, batch, b.out, xla_precision(precision))
 
 

@@ -476,7 +476,7 @@ def _scatter_transpose(ct, x, indices, updates, *, dims, **how):
 
 
 scatter = _scatter_op(
-    "scatter", "set", _scatter_jvp, _scatter_transpose, dtypes.ALL + dtypes.FLOAT8
+    "scatter", "set", _scatter_jvp, _scatter_transpose, dtypes.ALL + dtypes.STORAGE
 )
 
 

@@ -7,14 +7,16 @@ could not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from bevel.core import dtypes
 from bevel.core.aval import Aval
+from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.op import Op, Unsupported
-from bevel.ops.base import check_dtype
+from bevel.ops.base import batch_broadcast, check_dtype
 
 FLOATS = (dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128)
 INT32 = np.dtype(np.int32)
@@ -45,12 +47,23 @@ def _nan(dtype: np.dtype):
 
 def each(fn: Callable, x: np.ndarray, outs: tuple[Aval, ...]) -> tuple[np.ndarray, ...]:
     """Apply a function of one matrix to each; NaN where it raises LinAlgError."""
+    return each_of(fn, (x,), (2,), outs)
+
+
+def each_of(
+    fn: Callable, xs: tuple[np.ndarray, ...], tails: tuple[int, ...], outs: tuple[Aval, ...]
+) -> tuple[np.ndarray, ...]:
+    """`each` for operands that have matrices or vectors on the last `tails` axes, and equal others
+    before them.
+    """
+    lead = xs[0].shape[: xs[0].ndim - tails[0]]
     results = [np.empty(o.shape, o.dtype) for o in outs]
-    tails = [o.ndim - x.ndim + 2 for o in outs]
-    flat = [r.reshape(-1, *r.shape[r.ndim - t :]) for r, t in zip(results, tails, strict=True)]
-    for i, matrix in enumerate(rows(x)):
+    count = math.prod(lead)
+    flat = [r.reshape(count, *r.shape[len(lead) :]) for r in results]
+    stacks = [x.reshape(count, *x.shape[len(lead) :]) for x in xs]
+    for i, parts_in in enumerate(zip(*stacks, strict=True)):
         try:
-            parts = fn(matrix)
+            parts = fn(*parts_in)
         except (np.linalg.LinAlgError, ValueError):
             parts = [_nan(o.dtype) for o in outs]
         for f, part in zip(flat, parts, strict=True):
@@ -71,10 +84,11 @@ def stacked(fn: Callable, x: np.ndarray, outs: tuple[Aval, ...]) -> tuple[np.nda
 
 
 def leading_batch(op: Callable[[], Op]):
-    """Batch rule of an op of one operand that works over leading axes."""
+    """Batch rule of an op whose operands all work over leading axes."""
 
     def batch(size, x, batched, **params):
-        out = op()(*x, **params)
+        full = [batch_broadcast(size, v, b) for v, b in zip(x, batched, strict=True)]
+        out = op()(*full, **params)
         return out, (True,) * len(out) if op().multiple else True
 
     return batch
@@ -116,6 +130,29 @@ def char(letter: str) -> np.uint8:
 def info_aval(x) -> Aval:
     """Return the type of LAPACK's verdicts, one per matrix."""
     return Aval(x.aval.shape[:-2], INT32)
+
+
+def cpu_only(b, name: str, instead: str) -> None:
+    """Raise unless the program is for a CPU, where alone the library has this factorization."""
+    if b.platform != "cpu":
+        raise UnsupportedError(
+            f"{name} cannot be compiled for a GPU: cuSOLVER does not have it.\nWrite instead: "
+            f"compute it on the CPU, with jit(f, backend='cpu'){instead}"
+        )
+
+
+def same_stack(name: str, operands: dict[str, Aval], tails: tuple[int, ...]) -> None:
+    """Raise unless operands have one LAPACK dtype and equal axes before their last `tails`."""
+    first = next(iter(operands.values()))
+    for (what, x), tail in zip(operands.items(), tails, strict=True):
+        check_dtype(name, what, x, FLOATS, "convert it, for example x.astype('float32')")
+        lead = x.shape[: x.ndim - tail] if x.ndim >= tail else None
+        if x.dtype != first.dtype or lead != first.shape[: first.ndim - tails[0]]:
+            found = ", ".join([f"{w} {v}" for w, v in operands.items()])
+            raise ValueError(
+                f"{name}: got {found}: the dtypes must be equal, and all axes before the last "
+                f"{' and '.join([str(t) for t in tails])}"
+            )
 
 
 def unless_failed(b, info, values, direction: str = "EQ"):

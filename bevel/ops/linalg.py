@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 
 from bevel.core import dtypes
-from bevel.core.aval import Aval
+from bevel.core.aval import Aval, aval_of
 from bevel.core.errors import Unsupported as UnsupportedError
-from bevel.core.op import Op, is_undefined
+from bevel.core.op import Op, is_undefined, zero_tangent
 from bevel.ops.base import batch_broadcast, full_like, reshape
 from bevel.ops.elementwise import add, conj, neg, sub
 from bevel.ops.lapack import (
@@ -311,6 +311,36 @@ def _lu_lower(b, x):
     pivots = b.subtract(pivots, b.full(1, outs[1]))
     (factors,) = unless_failed(b, info, [factors], "GE")
     return factors, pivots, _lower_permutation(b, pivots, outs[2])
+
+
+def _order_abstract(pivots: Aval, *, permutation_size: int) -> Aval:
+    if pivots.dtype != INT32 or not pivots.ndim or permutation_size < pivots.shape[-1]:
+        raise ValueError(
+            f"lu_pivots_to_permutation: the pivots are {pivots}: they must be int32, and "
+            f"permutation_size={permutation_size} at least their number"
+        )
+    return Aval((*pivots.shape[:-1], permutation_size), INT32)
+
+
+def _order_reference(pivots, *, permutation_size: int):
+    checked = _order_abstract(aval_of(pivots), permutation_size=permutation_size)
+    out = np.empty(checked.shape, INT32)
+    for i in np.ndindex(pivots.shape[:-1]):
+        out[i] = _permutation(pivots[i], permutation_size)
+    return out
+
+
+lu_pivots_to_permutation: Op = Op(
+    "lu_pivots_to_permutation",
+    abstract=_order_abstract,
+    reference=_order_reference,
+    lower=lambda b, pivots, *, permutation_size: (
+        _lower_permutation(b, pivots, b.out) if pivots.aval.size else b.iota(b.out, b.out.ndim - 1)
+    ),
+    jvp=zero_tangent,
+    transpose=NOT_LINEAR,
+    batch=leading_batch(lambda: lu_pivots_to_permutation),
+)
 
 
 def grow(x, rows: int, columns: int):

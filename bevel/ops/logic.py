@@ -10,15 +10,15 @@ import numpy as np
 
 from bevel.core import dtypes
 from bevel.core.aval import Aval
-from bevel.core.dtypes import ALL, BOOL, COMPLEX, FLOAT, FLOAT8, INT
+from bevel.core.dtypes import ALL, BOOL, COMPLEX, FLOAT, INT, STORAGE
 from bevel.core.op import Op, Unsupported, is_undefined, zero_tangent
 from bevel.ops.base import batch_broadcast, check_dtype, zeros_like
 from bevel.ops.families import binary, check_equal, compare, unary
 
 # -- comparisons and selection --------------------------------------------------------------------
 
-eq = compare("eq", np.equal, ALL + FLOAT8)
-ne = compare("ne", np.not_equal, ALL + FLOAT8)
+eq = compare("eq", np.equal, ALL + STORAGE)
+ne = compare("ne", np.not_equal, ALL + STORAGE)
 lt = compare("lt", np.less, BOOL + INT + FLOAT)
 le = compare("le", np.less_equal, BOOL + INT + FLOAT)
 gt = compare("gt", np.greater, BOOL + INT + FLOAT)
@@ -220,7 +220,7 @@ def _convert_reference(x, *, dtype):
 def _saturate(x, dtype):
     """Float to int: towards zero, NaN is 0, and what does not fit becomes the nearest that does."""
     wide = x if x.dtype == np.float64 else x.astype(np.float32)
-    info = np.iinfo(dtype)
+    info = dtypes.iinfo(dtype)
     # Exactly the powers of two: the largest int itself may round up to one that does not fit.
     low, high = wide.dtype.type(info.min), wide.dtype.type(2.0 ** (info.bits - (info.min < 0)))
     if wide.size == 0 or (wide.min() >= low and wide.max() < high):  # False if there is a NaN
@@ -241,6 +241,9 @@ def _convert_lower(b, x, *, dtype):
         return b.compare(x, b.full(0, x.aval), "NE")
     if x.aval.dtype in COMPLEX and dtype not in COMPLEX:
         x = b.real(x)
+    if x.aval.dtype in STORAGE and dtypes.is_float(x.aval.dtype) and dtypes.is_integer(dtype):
+        # XLA saturates at the limits of the narrow float: 6 of float4 would be the largest int.
+        x = b.convert(x, dtypes.float32)
     return b.convert(x, dtype)
 
 
@@ -351,6 +354,6 @@ stop_gradient = unary(
     lambda x: x,
     lambda b, x: x,
     zero_tangent,
-    ALL + FLOAT8,
+    ALL + STORAGE,
     transpose=Unsupported("stop_gradient carries no derivative"),
 )

@@ -52,7 +52,7 @@ def _limit(dtype: np.dtype, side: int):
         return side * math.inf
     if dtypes.kind(dtype) == "b":
         return side > 0
-    info = np.iinfo(dtype)
+    info = dtypes.iinfo(dtype)
     return info.max if side > 0 else info.min
 
 

@@ -55,7 +55,7 @@ class Module:
     `host_callbacks` are the Python functions it calls, in the order of their indices; `effectful`
     names the private functions that take a token and return one, because they hold ordered
     callbacks. `wants_cut`, if given, tells which equations of a graph become calls that XLA must
-    not inline (see `lower.py`).
+    not inline (see `lower.py`). `numbers` are the scalar constants by their names.
     """
 
     def __init__(self, platform: str = "cpu", wants_cut: Callable[[Any], set[int]] | None = None):
@@ -64,6 +64,7 @@ class Module:
         self.functions: list[str] = []
         self.host_callbacks: list[Callable] = []
         self.effectful: set[str] = set()
+        self.numbers: dict[str, np.ndarray] = {}
         self._names: dict[Any, str] = {}
         self._counter = 0
 
@@ -324,7 +325,13 @@ class Builder(Structured):
             return self.convert(self._constant(array.astype(stored)), array.dtype)
         value = Val(self.module.fresh(), Aval(array.shape, array.dtype))
         self.lines.append(f"{value.name} = stablehlo.constant {types.dense(array)} : {value.type}")
+        if not array.shape:
+            self.module.numbers[value.name] = array
         return value
+
+    def known(self, x: Val) -> np.ndarray | None:
+        """Return the number of a scalar that was written as a constant, None of any other value."""
+        return self.module.numbers.get(x.name)
 
     def full(self, value, aval: Aval) -> Val:
         """Return one number, repeated to the shape and dtype of `aval`."""

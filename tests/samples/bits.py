@@ -1,4 +1,4 @@
-"""Samples of the ops of bits.py. Known answers and JAX's bits are in test_random.py."""
+"""Samples of bits.py and draws.py. Known answers and JAX's bits are in test_random.py."""
 
 import numpy as np
 
@@ -49,6 +49,43 @@ SAMPLES = [
     Sample(split_key, (words(3, 2),), dict(shape=(4,)), name="batch"),
     Sample(fold_in_key, (words(2), words(seed=1))),
     Sample(fold_in_key, (words(4, 2), words(4, seed=1)), name="batch"),
+    *[
+        sample
+        for impl, size in (("rbg", 4), ("unsafe_rbg", 4), ("philox", 2))
+        for batch in ((), (2, 2), (9,))
+        for sample in (
+            *[
+                Sample(
+                    random_bits,
+                    (words(*batch, size),),
+                    dict(shape=shape, width=width, impl=impl),
+                    name=f"{impl}-{batch}-{width}-{shape}",
+                )
+                for width, shape in ((8, (5,)), (32, (2, 3)), (64, (3,)), (32, (0,)))
+            ],
+            Sample(
+                random_uniform,
+                (words(*batch, size),),
+                dict(shape=(3,), dtype=dtypes.float32, impl=impl),
+                name=f"{impl}-{batch}",
+            ),
+            *[
+                Sample(
+                    split_key,
+                    (words(*batch, size),),
+                    dict(shape=shape, impl=impl),
+                    name=f"{impl}-{batch}-{shape}",
+                )
+                for shape in ((), (2, 3))
+            ],
+            Sample(
+                fold_in_key,
+                (words(*batch, size), words(*batch, seed=1)),
+                dict(impl=impl),
+                name=f"{impl}-{batch}",
+            ),
+        )
+    ],
     *[
         Sample(
             rng_bit_generator,

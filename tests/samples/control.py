@@ -8,6 +8,7 @@ import numpy as np
 
 from bevel import ops
 from bevel.control.call import call, remat, remat_backward
+from bevel.control.composite import composite
 from bevel.control.cond import cond
 from bevel.control.custom import custom_jvp_call, custom_vjp_call
 from bevel.control.scan import scan
@@ -49,6 +50,7 @@ CALLS = [
         (call, {"name": "f"}),
         (remat, {"policy": None, "prevent_cse": True}),
         (remat_backward, {}),
+        (composite, {"name": "my.op", "version": 1, "attributes": (("k", 3), ("how", "x"))}),
     )
     for name, g in (("f", F), ("unused", UNUSED))
 ]

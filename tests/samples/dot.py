@@ -4,6 +4,7 @@ import numpy as np
 
 from bevel.core import dtypes
 from bevel.ops import dot_general
+from bevel.ops.algorithms import DotAlgorithm
 from tests.samples.base import Sample, normal
 
 MATMUL = ((1,), (0,))
@@ -76,4 +77,14 @@ SAMPLES = [
         name="mixed",
         tol=3e-2,
     ),
+    *[
+        dot(*both((3, 4), (4, 2)), precision=algorithm, grad=grad, name=f"algorithm-{i}", tol=tol)
+        for i, (algorithm, grad, tol) in enumerate(
+            [
+                (DotAlgorithm("float64", "float64", "float64"), (0, 1), None),
+                (DotAlgorithm("bfloat16", "bfloat16", "float32", 3, 3, 6), (), None),
+                (DotAlgorithm("float16", "bfloat16", "float32"), (), 1e-2),
+            ]
+        )
+    ],
 ]
