@@ -18,6 +18,7 @@ FLOORS = {
     "random": 4,
     "api": 5,
     "lax": 5,
+    "scipy": 5,
     "debug": 5,
     "nn": 6,
     "optim": 6,

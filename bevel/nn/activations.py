@@ -6,16 +6,16 @@ Integer inputs of smooth functions become float32; other dtypes are kept.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import bevel.numpy as bnp
 from bevel import lax
-from bevel.api.custom import custom_jvp
 from bevel.core import dtypes
-from bevel.core.dtypes import is_float, is_inexact, is_integer
+from bevel.core.dtypes import is_inexact, is_integer
 from bevel.numpy.convert import enter
+from bevel.scipy.special.sums import logsumexp as logsumexp
+from bevel.scipy.special.sums import normalized_exp
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
@@ -292,55 +292,6 @@ def log1mexp(x: Any) -> Any:
 # -- over an axis ----------------------------------------------------------------------------------
 
 
-def logsumexp(
-    a: Any,
-    axis: Any = None,
-    b: Any = None,
-    keepdims: bool = False,
-    return_sign: bool = False,
-    where: Any = None,
-) -> Any:
-    """log(sum(b * exp(a))) over axes, without overflow.
-
-    Args:
-        a: array.
-        axis: axis or axes; all by default.
-        b: factors of the terms; where their sum is negative the result is NaN, or its sign
-            comes with it.
-        keepdims: keep the reduced axes with length 1.
-        return_sign: return `(log(abs(sum)), sign)`.
-        where: mask of the terms to sum.
-
-    >>> from bevel import nn
-    >>> round(float(nn.logsumexp([1000.0, 1000.0])), 3)
-    1000.693
-    """
-    a = _inexact(a)
-    if where is not None:
-        a = bnp.where(where, a, -math.inf)
-    if b is not None:
-        b = enter(b)
-        a = bnp.where(b != 0, a, -math.inf)
-    largest = bnp.max(bnp.real(a), axis=axis, keepdims=True, initial=-math.inf)
-    largest = lax.stop_gradient(bnp.where(bnp.isfinite(largest), largest, 0))
-    terms = bnp.exp(a - largest)
-    total = bnp.sum(terms if b is None else terms * b, axis=axis, keepdims=keepdims)
-    shift = largest if keepdims else bnp.squeeze(largest, _axes(axis, a.ndim))
-    sign = bnp.sign(total)
-    if return_sign or is_float(total.dtype):
-        total = abs(total)
-    out = bnp.log(total) + shift
-    if return_sign:
-        return out, sign
-    return bnp.where(sign < 0, math.nan, out) if b is not None and is_float(out.dtype) else out
-
-
-def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(ndim))
-    return (axis,) if isinstance(axis, int) else tuple(axis)
-
-
 def logmeanexp(x: Any, axis: Any = None, where: Any = None, keepdims: bool = False) -> Any:
     """log(mean(exp(x))) over axes, without overflow.
 
@@ -358,19 +309,6 @@ def logmeanexp(x: Any, axis: Any = None, where: Any = None, keepdims: bool = Fal
     return total - bnp.log(bnp.sum(terms, axis=axis, keepdims=keepdims))
 
 
-@functools.partial(custom_jvp, nondiff_argnums=(1,))
-def _softmax(x: Any, axis: Any) -> Any:
-    terms = bnp.exp(x - bnp.max(x, axis, keepdims=True))
-    return terms / bnp.sum(terms, axis, keepdims=True)
-
-
-@_softmax.defjvp
-def _softmax_jvp(axis: Any, primals: tuple, tangents: tuple) -> tuple:
-    (x,), (t,) = primals, tangents
-    y = _softmax(x, axis)
-    return y, y * (t - bnp.sum(y * t, axis, keepdims=True))
-
-
 def softmax(x: Any, axis: Any = -1, where: Any = None) -> Any:
     """exp(x) over its sum along an axis (or axes); entries outside `where` count and become 0.
 
@@ -380,7 +318,7 @@ def softmax(x: Any, axis: Any = -1, where: Any = None) -> Any:
     """
     x = _inexact(x)
     if where is None:
-        return _softmax(x, axis)
+        return normalized_exp(x, axis)
     largest = lax.stop_gradient(bnp.max(x, axis, keepdims=True, where=where, initial=-math.inf))
     terms = bnp.where(where, bnp.exp(bnp.where(where, x, -math.inf) - largest), 0)
     return terms / bnp.sum(terms, axis, keepdims=True)

@@ -1,0 +1,3 @@
+"""Integrals of sampled functions."""
+
+from bevel.numpy.signal import trapezoid as trapezoid
