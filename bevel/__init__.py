@@ -62,7 +62,8 @@ __getattr__, __dir__, __all__ = attach(
         "numpy": "bevel.numpy",
         "optim": "bevel.optim",
         "random": "bevel.random",
-        "tree": "bevel.core.tree",
-        "tree_util": "bevel.core.tree",
+        "scipy": "bevel.scipy",
+        "tree": "bevel.tree",
+        "tree_util": "bevel.tree_util",
     },
 )

@@ -289,7 +289,7 @@ def test_what_a_key_is():
         with pytest.raises(TypeError, match="uint32 array whose last axis"):
             random.wrap_key_data(wrong)
     with pytest.raises(ValueError, match="threefry2x32"):
-        random.key(0, impl="rbg")
+        random.key(0, impl="mt19937")
 
 
 # -- consumption ---------------------------------------------------------------------------------

@@ -51,6 +51,23 @@ def cells_of(leaf: Any) -> Sequence[Cell] | None:
     return None if own is None else own().cells
 
 
+def is_stateful(leaf: Any) -> bool:
+    """Whether a leaf is an object that holds cells (and not a cell, which stands for its array)."""
+    return hasattr(leaf, "__bevel_structure__")
+
+
+def axes_of(leaf: Any, axes: Any, what: str) -> dict[Cell, Any]:
+    """The axis of each cell in a stateful leaf: one for all, or what `nn.StateAxes` says."""
+    if not hasattr(axes, "__bevel_axes__"):
+        return dict.fromkeys(cells_of(leaf) or (), axes)
+    if not is_stateful(leaf):
+        raise TypeError(
+            f"{what}: {axes!r} stands for {type(leaf).__name__}, which holds no variables.\n"
+            "Write instead: an int or None for an array, and nn.StateAxes for a module."
+        )
+    return axes.__bevel_axes__(leaf)
+
+
 def structure_key(leaf: Any) -> Any:
     """What of a stateful leaf a trace depends on, besides its cells' contents."""
     own = getattr(leaf, "__bevel_structure__", None)
@@ -146,8 +163,9 @@ def like(leaf: Any, what: str) -> Handle:
     if not isinstance(leaf, ShapeDtypeStruct):
         return as_handle(leaf, what)
     if isinstance(leaf.dtype, KeyDtype):
-        words = np.broadcast_to(np.zeros((), np.uint32), (*leaf.shape, KeyTag.words))
-        return wrap(words, KeyTag(leaf.dtype.impl))
+        tag = KeyTag(leaf.dtype.impl)
+        words = np.broadcast_to(np.zeros((), np.uint32), (*leaf.shape, tag.words))
+        return wrap(words, tag)
     return wrap(np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape))
 
 
@@ -192,14 +210,22 @@ class Output:
         self.tags: list[Any] = []
         self.others: dict[int, Any] = {}
 
-    def flatten(self, result: Any, what: str, arrays_only: bool = True) -> list[Any]:
+    def flatten(
+        self,
+        result: Any,
+        what: str,
+        arrays_only: bool = True,
+        passed: Callable[[Any], bool] | None = None,
+    ) -> list[Any]:
         """Values of a result's leaves; remembers the structure and the tags.
 
-        Unless `arrays_only`, leaves that are no arrays are remembered as they are.
+        Unless `arrays_only`, leaves that are no arrays are remembered as they are, and so are those
+        that `passed` takes.
         """
         leaves, self.treedef = tree.flatten(result)
-        if not arrays_only:
-            self.others = {i: x for i, x in enumerate(leaves) if not is_array_like(x)}
+        if not arrays_only or passed is not None:
+            kept = passed or (lambda x: not is_array_like(x))
+            self.others = {i: x for i, x in enumerate(leaves) if kept(x)}
             leaves = [x for i, x in enumerate(leaves) if i not in self.others]
         handles = [as_handle(x, f"a result of {what}") for x in leaves]
         self.tags = [h._tag for h in handles]

@@ -49,7 +49,7 @@ def _sync(path: Path) -> None:
 # safetensors does not know these for NumPy: their bytes are stored as unsigned integers.
 _STORED_AS = {
     dtypes.bfloat16: np.uint16,
-    **dict.fromkeys(dtypes.FLOAT8, np.uint8),
+    **dict.fromkeys(dtypes.STORAGE, np.uint8),
     dtypes.complex64: np.uint64,
     dtypes.complex128: np.uint64,
 }

@@ -14,7 +14,7 @@ from bevel.checkpoint.files import read_arrays, read_manifest, write
 from bevel.core import dtypes, tree
 from bevel.core.handle import Handle, KeyTag, wrap
 from bevel.core.ref import Cell
-from bevel.nn.state import State
+from bevel.nn.states import State
 from bevel.numpy.convert import enter
 
 _PLAIN = (bool, int, float, complex, str)

@@ -28,7 +28,18 @@ FLOAT8_NAMES = (
     "float8_e5m2fnuz",
     "float8_e8m0fnu",
 )
+# ml_dtypes has the 1-bit integers from 0.6 on.
+SMALL_NAMES = tuple(
+    name
+    for name in (
+        *("float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"),
+        *("int1", "int2", "int4", "uint1", "uint2", "uint4"),
+    )
+    if hasattr(ml_dtypes, name)
+)
 FLOAT8 = tuple(np.dtype(getattr(ml_dtypes, name)) for name in FLOAT8_NAMES)
+STORAGE = FLOAT8 + tuple(np.dtype(getattr(ml_dtypes, name)) for name in SMALL_NAMES)
+"""Dtypes to keep numbers in and to move, index and compare them; there is no arithmetic in them."""
 
 BOOL = (bool_,)
 SIGNED = (int8, int16, int32, int64)
@@ -43,13 +54,14 @@ _KIND: dict[np.dtype, str] = {
     **dict.fromkeys(BOOL, "b"),
     **dict.fromkeys(SIGNED, "i"),
     **dict.fromkeys(UNSIGNED, "u"),
-    **dict.fromkeys(FLOAT + FLOAT8, "f"),
+    **dict.fromkeys(FLOAT, "f"),
     **dict.fromkeys(COMPLEX, "c"),
+    **{d: d.name[0] for d in STORAGE},
 }
 
 
 def kind(dtype: np.dtype) -> str:
-    """One of b, i, u, f, c; unlike `dtype.kind` it knows bfloat16 and float8 as floats.
+    """One of b, i, u, f, c; unlike `dtype.kind` it knows bfloat16 and the storage dtypes.
 
     >>> kind(bfloat16)
     'f'
@@ -95,7 +107,7 @@ def complex_dtype(dtype: np.dtype) -> np.dtype:
 
 _NARROW = {int64: int32, uint64: uint32, float64: float32, complex128: complex64}
 _PYTHON = {bool: bool_, int: int32, float: float32, complex: complex64}
-_BY_NAME = {d.name: d for d in ALL + FLOAT8} | {"bool_": bool_}
+_BY_NAME = {d.name: d for d in ALL + STORAGE} | {"bool_": bool_}
 _BY_NAME |= {t.__name__: d for t, d in _PYTHON.items()}
 
 
@@ -131,7 +143,7 @@ def python_scalar_dtype(x) -> np.dtype | None:
 # Edges of the lattice, from lower to higher. "i*", "f*", "c*" are the weak types.
 _EDGES: dict = {
     bool_: ["i*"],
-    "i*": [uint8, int8],
+    "i*": [uint8, int8, *[d for d in STORAGE if _KIND[d] in "iu"]],
     uint8: [int16, uint16],
     uint16: [int32, uint32],
     uint32: [int64, uint64],
@@ -140,7 +152,7 @@ _EDGES: dict = {
     int16: [int32],
     int32: [int64],
     int64: ["f*"],
-    "f*": [*FLOAT8, bfloat16, float16, "c*"],
+    "f*": [*[d for d in STORAGE if _KIND[d] == "f"], bfloat16, float16, "c*"],
     bfloat16: [float32],
     float16: [float32],
     float32: [float64, complex64],
@@ -148,7 +160,7 @@ _EDGES: dict = {
     "c*": [complex64],
     complex64: [complex128],
     complex128: [],
-    **{d: [] for d in FLOAT8},
+    **{d: [] for d in STORAGE},
 }
 
 
@@ -190,7 +202,8 @@ def promote(a: np.dtype, a_weak: bool, b: np.dtype, b_weak: bool) -> tuple[np.dt
     node = _join(_node(a, a_weak), _node(b, b_weak))
     if not isinstance(node, str):
         # int32 with uint32 would need 64 bits, which neither of them asked for.
-        return (node if node in (a, b) else default_dtype(node)), False
+        asked = node in (a, b) or any(d in _NARROW for d in (a, b))
+        return (node if asked else default_dtype(node)), False
     if not (a_weak and b_weak):
         # int64 with uint64, or bool with a weak int: the weak node keeps the widest operand of its
         # kind.
@@ -227,9 +240,10 @@ def finfo(dtype):
 
 
 def iinfo(dtype):
-    """Limits of an integer dtype, as `numpy.iinfo`.
+    """Limits of an integer dtype, as `numpy.iinfo`, for the extension types too.
 
     >>> iinfo("int8").max
     127
     """
-    return np.iinfo(as_dtype(dtype))
+    dtype = as_dtype(dtype)
+    return np.iinfo(dtype) if dtype.isbuiltin == 1 else ml_dtypes.iinfo(dtype)

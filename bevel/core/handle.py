@@ -28,6 +28,10 @@ class _Weak:
 WEAK = _Weak()
 
 
+KEY_WORDS = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4, "philox": 2}
+"""How many uint32 words a key of each generator has."""
+
+
 class KeyTag:
     """Marks a random key: which generator it is for, where it was consumed, and its parts.
 
@@ -36,12 +40,14 @@ class KeyTag:
 
     __slots__ = ("children", "impl", "used")
 
-    words = 2
-
     def __init__(self, impl: str = "threefry2x32"):
         self.impl = impl
         self.used: Source | None = None
         self.children: dict[Any, Handle] = {}
+
+    @property
+    def words(self) -> int:
+        return KEY_WORDS[self.impl]
 
     def fresh(self) -> KeyTag:
         """The tag of another key of the same kind, not consumed yet."""

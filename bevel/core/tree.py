@@ -18,6 +18,8 @@ from optree import PyTreeSpec as PyTreeDef
 
 NAMESPACE = "bevel"
 
+_MISSING = object()
+
 _flatten = functools.partial(optree.tree_flatten, namespace=NAMESPACE)
 
 
@@ -98,6 +100,55 @@ def all(tree: Any, *, is_leaf=None) -> bool:  # noqa: A001 (the field's name)
     return builtins.all(leaves(tree, is_leaf))
 
 
+def reduce_associative(
+    operation: Callable[[Any, Any], Any], tree: Any, *, identity: Any = _MISSING, is_leaf=None
+) -> Any:
+    """Combine the results of the two halves of the leaves: log2(n) steps deep.
+
+    `identity` is the result for a tree without leaves.
+
+    Raises:
+        TypeError: no leaves and no identity.
+
+    >>> reduce_associative(lambda a, b: a + b, {"x": 1, "y": [2, 3]})
+    6
+    """
+    items = leaves(tree, is_leaf)
+    if not items and identity is _MISSING:
+        raise TypeError(
+            "tree.reduce_associative: a tree without leaves has no result; give identity=..."
+        )
+    return _halves(operation, items) if items else identity
+
+
+def _halves(operation: Callable[[Any, Any], Any], items: list[Any]) -> Any:
+    if len(items) == 1:
+        return items[0]
+    middle = len(items) // 2
+    return operation(_halves(operation, items[:middle]), _halves(operation, items[middle:]))
+
+
+def broadcast(prefix_tree: Any, full_tree: Any, is_leaf=None) -> Any:
+    """A tree with the structure of `full_tree` whose leaves are those of `prefix_tree`, repeated.
+
+    Raises:
+        ValueError: `prefix_tree` is no prefix of `full_tree`.
+
+    >>> broadcast({"a": 1, "b": 2}, {"a": [0, 0], "b": 0})
+    {'a': [1, 1], 'b': 2}
+    """
+    return optree.tree_broadcast_prefix(prefix_tree, full_tree, is_leaf, namespace=NAMESPACE)
+
+
+def all_leaves(iterable: Iterable[Any], is_leaf=None) -> bool:
+    """Whether every element is a leaf.
+
+    >>> all_leaves([1, 2]), all_leaves([1, (2,)])
+    (True, False)
+    """
+    return optree.all_leaves(iterable, is_leaf, namespace=NAMESPACE)
+
+
 def transpose(
     outer_treedef: PyTreeDef, inner_treedef: PyTreeDef | None, pytree_to_transpose: Any
 ) -> Any:
@@ -109,6 +160,81 @@ def transpose(
     if inner_treedef is None:
         inner_treedef = structure(outer_treedef.flatten_up_to(pytree_to_transpose)[0])
     return optree.tree_transpose(outer_treedef, inner_treedef, pytree_to_transpose)
+
+
+# -- one level -----------------------------------------------------------------------------------
+
+
+def is_tree_node(typ: type) -> bool:
+    """Whether a class is a container: a built-in one, a namedtuple, or a registered class.
+
+    >>> is_tree_node(dict), is_tree_node(float)
+    (True, False)
+    """
+    return optree.register_pytree_node.get(typ, namespace=NAMESPACE) is not None
+
+
+def flatten_one_level(tree: Any) -> tuple[list[Any], PyTreeDef]:
+    """The children of a container, and its structure with them as leaves.
+
+    Raises:
+        ValueError: `tree` is a leaf.
+
+    >>> flatten_one_level({"a": [1, 2], "b": 3})[0]
+    [[1, 2], 3]
+    """
+    return flatten(_container(tree), lambda x: x is not tree)
+
+
+def flatten_one_level_with_keys(
+    tree: Any,
+) -> tuple[list[tuple[KeyEntry, Any]], PyTreeDef]:
+    """Pairs of key and child of a container, and its structure with the children as leaves.
+
+    Raises:
+        ValueError: `tree` is a leaf.
+
+    >>> flatten_one_level_with_keys({"a": [1, 2]})[0]
+    [(DictKey(key='a'), [1, 2])]
+    """
+    pairs, treedef = flatten_with_path(_container(tree), lambda x: x is not tree)
+    return [(path[0], child) for path, child in pairs], treedef
+
+
+def _container(tree: Any) -> Any:
+    if not is_tree_node(type(tree)):
+        raise ValueError(
+            f"flatten_one_level: a {type(tree).__name__} is a leaf, not a container; register its "
+            "class with register_pytree_node"
+        )
+    return tree
+
+
+def treedef_children(treedef: PyTreeDef) -> list[PyTreeDef]:
+    """The structures of the children of a structure.
+
+    >>> treedef_children(structure([0, (0, 0)])) == [structure(0), structure((0, 0))]
+    True
+    """
+    return treedef.children()
+
+
+def treedef_is_leaf(treedef: PyTreeDef) -> bool:
+    """Whether a structure is that of a leaf.
+
+    >>> treedef_is_leaf(structure(0)), treedef_is_leaf(structure([0]))
+    (True, False)
+    """
+    return treedef.is_leaf()
+
+
+def treedef_tuple(treedefs: Iterable[PyTreeDef]) -> PyTreeDef:
+    """The structure of a tuple of trees with these structures.
+
+    >>> treedef_tuple([structure(0), structure([0])]) == structure((0, [0]))
+    True
+    """
+    return optree.treespec_tuple(treedefs, namespace=NAMESPACE)
 
 
 # -- key paths -------------------------------------------------------------------------------------
@@ -155,6 +281,7 @@ class FlattenedIndexKey:
 
 
 KeyEntry = DictKey | SequenceKey | GetAttrKey | FlattenedIndexKey
+KeyPath = tuple[KeyEntry, ...]
 
 
 def _key(accessor) -> KeyEntry:
@@ -264,6 +391,23 @@ def register_pytree_with_keys(
     )
 
 
+def register_pytree_with_keys_class(cls: Any) -> Any:
+    """Class decorator: the class has `tree_flatten_with_keys(self)` and `tree_unflatten(cls, aux,
+    children)`.
+
+    >>> @register_pytree_with_keys_class
+    ... class Named:
+    ...     def __init__(self, x): self.x = x
+    ...     def tree_flatten_with_keys(self): return [(GetAttrKey("x"), self.x)], None
+    ...     @classmethod
+    ...     def tree_unflatten(cls, aux, children): return cls(*children)
+    >>> keystr(leaves_with_path(Named(4))[0][0])
+    '.x'
+    """
+    register_pytree_with_keys(cls, lambda x: x.tree_flatten_with_keys(), cls.tree_unflatten)
+    return cls
+
+
 def register_pytree_node_class(cls: Any) -> Any:
     """Class decorator: the class has `tree_flatten(self)` and `tree_unflatten(cls, aux, children)`.
 
@@ -337,9 +481,62 @@ def register_dataclass(
     return cls
 
 
+def static(**options: Any) -> Any:
+    """A dataclass field that is part of the structure: `dataclasses.field` marked for
+    `register_dataclass`.
+
+    >>> static(default=3).metadata["static"]
+    True
+    """
+    metadata = {**(options.pop("metadata", None) or {}), "static": True}
+    return dataclasses.field(metadata=metadata, **options)
+
+
 def register_static(cls: type) -> type:
     """Class decorator: instances are part of the structure and have no leaves (they must be
     hashable).
     """
     register_pytree_node(cls, lambda x: ((), x), lambda x, _: x)
     return cls
+
+
+class _Opaque:
+    """A `functools.partial` that a `Partial` holds as its function, without taking it apart."""
+
+    __slots__ = ("fn",)
+
+    def __init__(self, fn: functools.partial):
+        self.fn = fn
+
+    def __call__(self, *args: Any, **kw: Any) -> Any:
+        return self.fn(*args, **kw)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is _Opaque and self.fn is other.fn
+
+    def __hash__(self) -> int:
+        return id(self.fn)
+
+
+class Partial(functools.partial):
+    """`functools.partial` as a container: its arguments are children, the function is structure.
+
+    So a function with arrays bound to it can be passed through `jit`, `grad` and `vmap`.
+
+    >>> scaled = Partial(lambda a, x: a * x, 3)
+    >>> leaves(scaled), map(lambda a: a + 1, scaled)(10)
+    ([3], 40)
+    """
+
+    def __new__(cls, func: Callable[..., Any], /, *args: Any, **kw: Any) -> Partial:
+        """Bind arguments to a function."""
+        if type(func) is functools.partial:
+            func = _Opaque(func)
+        return super().__new__(cls, func, *args, **kw)
+
+
+register_pytree_with_keys(
+    Partial,
+    lambda p: ([(GetAttrKey("args"), p.args), (GetAttrKey("keywords"), p.keywords)], p.func),
+    lambda func, children: Partial(func, *children[0], **children[1]),
+)

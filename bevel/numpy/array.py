@@ -8,6 +8,7 @@ methods are those of NumPy and call the functions of `bevel.numpy`.
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,7 @@ from bevel.numpy import (
 )
 from bevel.numpy.convert import astype
 from bevel.numpy.families import FAST_FLOAT, operator
+from bevel.numpy.placing import placed
 from bevel.xla import bindings, client
 
 
@@ -43,6 +45,7 @@ def _rebuild(contents: np.ndarray, kind: Any) -> Array:
     return Array(contents, KeyTag(kind) if isinstance(kind, str) else kind)
 
 
+_STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12")
 _power = operator(elementwise.power)
 
 
@@ -177,16 +180,8 @@ class Array(Handle):
         return bindings.single_device(self.device)
 
     def to_device(self, device: Any, /, *, stream: None = None) -> Array:
-        """A copy on another device."""
-        value = self._v
-        if isinstance(value, Tracer):
-            return self
-        moved = (
-            client.put(value, device)
-            if type(value) is np.ndarray
-            else client.copy_to(value.raw, device)
-        )
-        return Array(moved, self._tag)
+        """The array on a device."""
+        return placed(self, device)
 
     def block_until_ready(self) -> Array:
         """Wait until it is computed; raises what its computation raised. Returns itself.
@@ -207,6 +202,14 @@ class Array(Handle):
             and not isinstance(value, Tracer)
             and value.raw.is_deleted()
         )
+
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
+        if api_version not in (None, *_STANDARDS):
+            raise ValueError(
+                f"bevel.numpy has the array API standard of {', '.join(_STANDARDS)}, not of "
+                f"{api_version!r}; leave api_version out"
+            )
+        return sys.modules[__package__]
 
     # -- to the host -----------------------------------------------------------------------------
 
@@ -415,13 +418,13 @@ class Array(Handle):
 
     # -- methods: NumPy's functions with the array as first argument -------------------------------
 
-    def astype(self, dtype: Any, copy: builtins.bool = True) -> Array:
+    def astype(self, dtype: Any, copy: builtins.bool = True, *, device: Any = None) -> Array:
         """The array at another dtype; floats become integers by cutting, saturating at the limits.
 
         >>> bnp.array([1.7, -1.7]).astype(int)
         Array([ 1, -1], dtype=int32)
         """
-        return astype(self, as_dtype(dtype))
+        return placed(astype(self, as_dtype(dtype)), device)
 
     def reshape(self, *shape: Any, order: str = "C", copy: builtins.bool | None = None) -> Array:
         """The same elements in another shape, given as a tuple or as arguments; one entry may be

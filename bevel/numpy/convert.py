@@ -34,7 +34,7 @@ def quietly(fn: Any, *args: Any) -> Any:
 
 
 def _fits(value: int, dtype: np.dtype) -> bool:
-    info = np.iinfo(dtype)
+    info = dtypes.iinfo(dtype)
     return info.min <= value <= info.max
 
 
@@ -43,8 +43,8 @@ def _scalar(x: Any, dtype: np.dtype | None) -> np.ndarray:
     dtype = dtype or dtypes.python_scalar_dtype(x)
     if dtypes.is_integer(dtype) and isinstance(x, int) and not _fits(x, dtype):
         raise OverflowError(
-            f"the integer {x} does not fit in {dtype.name} ({np.iinfo(dtype).min} to "
-            f"{np.iinfo(dtype).max}), at "
+            f"the integer {x} does not fit in {dtype.name} ({dtypes.iinfo(dtype).min} to "
+            f"{dtypes.iinfo(dtype).max}), at "
             f"{source.where(source.user_source())}.\n"
             "Why: a Python number takes the dtype of the array it meets, int32 on its own, and "
             "nothing is cut "
@@ -79,7 +79,7 @@ def _narrow(x: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
 
 
 def _check_number(x: Any, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind in "OUSMmV" and array.dtype not in dtypes.ALL + dtypes.FLOAT8:
+    if array.dtype.kind in "OUSMmV" and array.dtype not in dtypes.ALL + dtypes.STORAGE:
         raise TypeError(
             f"{type(x).__name__} cannot become an array: it gives the NumPy dtype {array.dtype}.\n"
             "Why: arrays hold booleans and numbers of one dtype, of at most 64 bits.\n"
@@ -341,6 +341,12 @@ def _promote_keys(handles: list[Handle]) -> tuple[list[Any], Any]:
         raise TypeError(
             "a random key cannot be mixed with numbers: draw from it (random.normal(key, shape)), "
             "or take its words with random.key_data(key)"
+        )
+    impls = {h._tag.impl for h in handles}
+    if len(impls) > 1:
+        raise TypeError(
+            f"keys of different generators ({', '.join(sorted(impls))}) cannot be mixed: make "
+            "them with one impl="
         )
     return [h._v for h in handles], handles[0]._tag.fresh()
 

@@ -20,6 +20,7 @@ from bevel.core.interpreter import Tracer, to_numpy
 from bevel.numpy.arguments import axis_of, integer, size_of
 from bevel.numpy.convert import astype, enter, numbers, result_type
 from bevel.numpy.moves import spread
+from bevel.numpy.placing import placed
 
 Shape = tuple[int, ...]
 DType = Any
@@ -28,7 +29,13 @@ DType = Any
 
 
 def array(
-    object: Any, dtype: DType = None, copy: bool = True, order: str | None = "K", ndmin: int = 0
+    object: Any,
+    dtype: DType = None,
+    copy: bool = True,
+    order: str | None = "K",
+    ndmin: int = 0,
+    *,
+    device: Any = None,
 ) -> Any:
     """An array of the given data: numbers, nested lists, NumPy arrays, anything with `__array__`.
 
@@ -51,7 +58,7 @@ def array(
     if missing > 0:
         shape = (1,) * missing + logical_shape(x)
         x = spread(x, shape, tuple(range(missing, ndmin)))
-    return x
+    return placed(x, device)
 
 
 def _entered(x: Any, dtype: DType) -> Handle:
@@ -59,9 +66,17 @@ def _entered(x: Any, dtype: DType) -> Handle:
 
 
 def asarray(
-    a: Any, dtype: DType = None, order: str | None = None, *, copy: bool | None = None
+    a: Any,
+    dtype: DType = None,
+    order: str | None = None,
+    *,
+    copy: bool | None = None,
+    device: Any = None,
 ) -> Any:
     """The data as an array; an array that has the dtype already is returned as it is.
+
+    Raises:
+        ValueError: `copy` is False, and only a copy would do.
 
     >>> x = bnp.ones(3)
     >>> bnp.asarray(x) is x, bnp.asarray([True, False])
@@ -71,7 +86,12 @@ def asarray(
         raise ValueError(
             "asarray: other data always becomes an array by copying; leave copy=False out"
         )
-    return _entered(a, dtype)
+    x = _entered(a, dtype)
+    if copy is False and x is not a and x._v is not a._v:
+        raise ValueError(
+            f"asarray: {a.dtype} becomes {x.dtype} only by copying; leave copy=False out"
+        )
+    return placed(_copied(x) if copy and x is a else x, device)
 
 
 def asanyarray(a: Any, dtype: DType = None, order: str | None = None) -> Any:
@@ -99,9 +119,11 @@ def copy(a: Any, order: str | None = None) -> Any:
     Array([0, 1], dtype=int32)
     """
     x = enter(a)
-    if isinstance(x._v, Tracer) or not isinstance(a, Handle):
-        return x
-    return wrap(np.array(to_numpy(x._v)), x._tag)
+    return _copied(x) if isinstance(a, Handle) else x
+
+
+def _copied(x: Handle) -> Any:
+    return x if isinstance(x._v, Tracer) else wrap(np.array(to_numpy(x._v)), x._tag)
 
 
 def frombuffer(buffer: Any, dtype: DType = float, count: int = -1, offset: int = 0) -> Any:
@@ -125,12 +147,19 @@ def fromiter(iter: Any, dtype: DType, count: int = -1) -> Any:
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
     """An array of the data of another library's array, through DLPack; the data is copied.
 
+    Raises:
+        BufferError: `copy` is False: others could write to the memory of an immutable array.
+
     >>> bnp.from_dlpack(np.arange(2.0, dtype=np.float32))
     Array([0., 1.], dtype=float32)
     """
     if isinstance(x, Handle):
-        return x
-    return wrap(np.array(np.from_dlpack(x)))
+        return placed(_copied(x) if copy else x, device)
+    if copy is False:
+        raise BufferError(
+            "from_dlpack: the data of another library is always copied; leave copy=False out"
+        )
+    return placed(wrap(np.array(np.from_dlpack(x))), device)
 
 
 # -- one number everywhere -------------------------------------------------------------------------
@@ -144,35 +173,35 @@ def _dtype(dtype: DType, default: np.dtype = float32) -> np.dtype:
     return default if dtype is None else as_dtype(dtype)
 
 
-def zeros(shape: Any, dtype: DType = None) -> Any:
+def zeros(shape: Any, dtype: DType = None, *, device: Any = None) -> Any:
     """Zeros, float32 unless a dtype is given.
 
     >>> bnp.zeros((2, 2), dtype=int)
     Array([[0, 0],
            [0, 0]], dtype=int32)
     """
-    return _filled(size_of("zeros", shape), 0, _dtype(dtype))
+    return placed(_filled(size_of("zeros", shape), 0, _dtype(dtype)), device)
 
 
-def ones(shape: Any, dtype: DType = None) -> Any:
+def ones(shape: Any, dtype: DType = None, *, device: Any = None) -> Any:
     """Ones, float32 unless a dtype is given.
 
     >>> bnp.ones(3)
     Array([1., 1., 1.], dtype=float32)
     """
-    return _filled(size_of("ones", shape), 1, _dtype(dtype))
+    return placed(_filled(size_of("ones", shape), 1, _dtype(dtype)), device)
 
 
-def empty(shape: Any, dtype: DType = None) -> Any:
+def empty(shape: Any, dtype: DType = None, *, device: Any = None) -> Any:
     """As `zeros`: arrays are immutable, so there is nothing to leave unset.
 
     >>> bnp.empty(2)
     Array([0., 0.], dtype=float32)
     """
-    return _filled(size_of("empty", shape), 0, _dtype(dtype))
+    return placed(_filled(size_of("empty", shape), 0, _dtype(dtype)), device)
 
 
-def full(shape: Any, fill_value: Any, dtype: DType = None) -> Any:
+def full(shape: Any, fill_value: Any, dtype: DType = None, *, device: Any = None) -> Any:
     """An array of one value (broadcast to the shape), at its own dtype unless one is given.
 
     >>> bnp.full((2,), 7.0, dtype=bnp.float16)
@@ -184,7 +213,7 @@ def full(shape: Any, fill_value: Any, dtype: DType = None) -> Any:
     lead = len(shape) - len(old)
     if lead < 0 or builtins.any([n not in (1, shape[lead + i]) for i, n in enumerate(old)]):
         raise errors.ShapeError(f"full: a value of shape {old} does not broadcast to {shape}")
-    return spread(x, shape, tuple(range(lead, len(shape))))
+    return placed(spread(x, shape, tuple(range(lead, len(shape)))), device)
 
 
 def _like(name: str, a: Any, shape: Any, dtype: DType) -> tuple[Shape, np.dtype, Any]:
@@ -198,43 +227,47 @@ def _like(name: str, a: Any, shape: Any, dtype: DType) -> tuple[Shape, np.dtype,
     return shape, _dtype(dtype, np.dtype(x._v.dtype)), x._tag if dtype is None else None
 
 
-def zeros_like(a: Any, dtype: DType = None, shape: Any = None) -> Any:
+def zeros_like(a: Any, dtype: DType = None, shape: Any = None, *, device: Any = None) -> Any:
     """Zeros with the shape and dtype of `a`, or those given.
 
     >>> bnp.zeros_like(bnp.arange(2))
     Array([0, 0], dtype=int32)
     """
     shape, dtype, tag = _like("zeros_like", a, shape, dtype)
-    return wrap(ops.full(shape, 0, dtype), tag)
+    return placed(wrap(ops.full(shape, 0, dtype), tag), device)
 
 
-def ones_like(a: Any, dtype: DType = None, shape: Any = None) -> Any:
+def ones_like(a: Any, dtype: DType = None, shape: Any = None, *, device: Any = None) -> Any:
     """Ones with the shape and dtype of `a`, or those given.
 
     >>> bnp.ones_like(bnp.arange(2), dtype=float)
     Array([1., 1.], dtype=float32)
     """
     shape, dtype, tag = _like("ones_like", a, shape, dtype)
-    return wrap(ops.full(shape, 1, dtype), tag)
+    return placed(wrap(ops.full(shape, 1, dtype), tag), device)
 
 
-def empty_like(prototype: Any, dtype: DType = None, shape: Any = None) -> Any:
+def empty_like(
+    prototype: Any, dtype: DType = None, shape: Any = None, *, device: Any = None
+) -> Any:
     """As `zeros_like`.
 
     >>> bnp.empty_like(bnp.arange(2))
     Array([0, 0], dtype=int32)
     """
-    return zeros_like(prototype, dtype, shape)
+    return zeros_like(prototype, dtype, shape, device=device)
 
 
-def full_like(a: Any, fill_value: Any, dtype: DType = None, shape: Any = None) -> Any:
+def full_like(
+    a: Any, fill_value: Any, dtype: DType = None, shape: Any = None, *, device: Any = None
+) -> Any:
     """One value (broadcast), with the shape and dtype of `a`, or those given.
 
     >>> bnp.full_like(bnp.ones(2), 3)
     Array([3., 3.], dtype=float32)
     """
     shape, dtype, _ = _like("full_like", a, shape, dtype)
-    return full(shape, fill_value, dtype)
+    return full(shape, fill_value, dtype, device=device)
 
 
 # -- ranges ----------------------------------------------------------------------------------------
@@ -267,7 +300,9 @@ def _kind_of(parts: Sequence[Any]) -> np.dtype:
     )[0]
 
 
-def arange(start: Any, stop: Any = None, step: Any = None, dtype: DType = None) -> Any:
+def arange(
+    start: Any, stop: Any = None, step: Any = None, dtype: DType = None, *, device: Any = None
+) -> Any:
     """Numbers from `start` (0 if there is one argument) up to but not including `stop`, by `step`.
 
     int32 for integers, float32 for floats, unless a dtype is given.
@@ -279,6 +314,10 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: DType = None) 
     >>> bnp.arange(3), bnp.arange(1.0, 2.0, 0.5)
     (Array([0, 1, 2], dtype=int32), Array([1. , 1.5], dtype=float32))
     """
+    return placed(_arange(start, stop, step, dtype), device)
+
+
+def _arange(start: Any, stop: Any, step: Any, dtype: DType) -> Any:
     given = [x for x in (start, stop, step) if x is not None]
     out = _kind_of(given) if dtype is None else as_dtype(dtype)
     if stop is None:
@@ -319,6 +358,8 @@ def linspace(
     retstep: bool = False,
     dtype: DType = None,
     axis: int = 0,
+    *,
+    device: Any = None,
 ) -> Any:
     """`num` numbers at equal distances from `start` to `stop`; with `retstep`, the distance too.
 
@@ -331,6 +372,15 @@ def linspace(
     num = integer("linspace", "num", num)
     if num < 0:
         raise ValueError(f"linspace: num={num} is negative")
+    points, gap = _linspace(start, stop, num, endpoint, dtype, axis)
+    points = placed(points, device)
+    return (points, placed(gap, device)) if retstep else points
+
+
+def _linspace(
+    start: Any, stop: Any, num: int, endpoint: bool, dtype: DType, axis: int
+) -> tuple[Any, Any]:
+    """The numbers and their distance."""
     out = dtypes.float32 if dtype is None else as_dtype(dtype)
     if not isinstance(start, Handle) and not isinstance(
         stop, Handle
@@ -339,11 +389,8 @@ def linspace(
         inner = inner if dtypes.is_inexact(inner) else float32
         points, gap = np.linspace(start, stop, num, endpoint, True, axis=axis)
         points = np.floor(points) if dtypes.is_integer(out) else points
-        x, gap = (
-            wrap(np.asarray(points.astype(inner if dtype is None else out))),
-            wrap(np.asarray(gap, inner)),
-        )
-        return (x, gap) if retstep else x
+        x = np.asarray(points.astype(inner if dtype is None else out))
+        return wrap(x), wrap(np.asarray(gap, inner))
     (a, b), _ = numbers("linspace", (start, stop), inexact=True)
     gaps = num - 1 if endpoint else num
     shape = (num, *a.shape)
@@ -359,7 +406,7 @@ def linspace(
         points = ops.floor(points) if dtypes.is_integer(out) else points
         points = ops.convert(points, dtype=out)
     gap = ops.div(ops.sub(b, a), ops.full_like(a, gaps if gaps > 0 else math.nan))
-    return (wrap(points), wrap(gap)) if retstep else wrap(points)
+    return wrap(points), wrap(gap)
 
 
 def logspace(

@@ -83,6 +83,9 @@ def _floor_divide(x, y):
         return _unless_zero(y, ops.select(_signs_differ(r, y), ops.sub(q, const(q, 1)), q))
     q = ops.div(ops.sub(x, r), y)
     q = ops.round(ops.select(_signs_differ(r, y), ops.sub(q, const(q, 1)), q), method="even")
+    apart = ops.ne(sign_bit(x), sign_bit(y))
+    zero = ops.select(apart, const(q, -0.0), const(q, 0.0))
+    q = ops.select(ops.eq(q, const(q, 0)), zero, q)
     return ops.select(ops.eq(y, const(y, 0)), ops.div(x, y), q)
 
 
@@ -91,7 +94,10 @@ def _remainder(x, y):
     r = ops.rem(x, y)
     if x.dtype not in UNSIGNED:
         r = ops.select(_signs_differ(r, y), ops.add(r, y), r)
-    return _unless_zero(y, r) if is_int(x) else r
+    if is_int(x):
+        return _unless_zero(y, r)
+    zero = ops.select(sign_bit(y), const(r, -0.0), const(r, 0.0))
+    return ops.select(ops.eq(r, const(r, 0)), zero, r)
 
 
 def _fmod(x, y):

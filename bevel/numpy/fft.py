@@ -19,6 +19,7 @@ from bevel.core.handle import logical_shape, wrap
 from bevel.numpy.arguments import axes_of, axis_of, cast, inexact, integer, number
 from bevel.numpy.convert import enter
 from bevel.numpy.manipulation import moveaxis
+from bevel.numpy.placing import placed
 from bevel.numpy.turning import roll
 
 Axes = Sequence[int] | None
@@ -261,7 +262,7 @@ def irfft2(a: Any, s: Sizes = None, axes: Axes = (-2, -1), norm: str | None = No
     return _transform("irfft2", "irfft", a, s, axes, norm)
 
 
-def fftfreq(n: int, d: float = 1.0, *, dtype: Any = None) -> Any:
+def fftfreq(n: int, d: float = 1.0, *, dtype: Any = None, device: Any = None) -> Any:
     """Frequencies of `fft`, in cycles per unit of the spacing `d`: first those that are not
     negative.
 
@@ -269,17 +270,19 @@ def fftfreq(n: int, d: float = 1.0, *, dtype: Any = None) -> Any:
     Array([ 0.  ,  0.25, -0.5 , -0.25], dtype=float32)
     """
     n = integer("fftfreq", "n", n)
-    return enter(np.fft.fftfreq(n, d), dtypes.float32 if dtype is None else dtypes.as_dtype(dtype))
+    found = dtypes.float32 if dtype is None else dtypes.as_dtype(dtype)
+    return placed(enter(np.fft.fftfreq(n, d), found), device)
 
 
-def rfftfreq(n: int, d: float = 1.0, *, dtype: Any = None) -> Any:
+def rfftfreq(n: int, d: float = 1.0, *, dtype: Any = None, device: Any = None) -> Any:
     """Frequencies of `rfft`, in cycles per unit of the spacing `d`.
 
     >>> bnp.fft.rfftfreq(4)
     Array([0.  , 0.25, 0.5 ], dtype=float32)
     """
     n = integer("rfftfreq", "n", n)
-    return enter(np.fft.rfftfreq(n, d), dtypes.float32 if dtype is None else dtypes.as_dtype(dtype))
+    found = dtypes.float32 if dtype is None else dtypes.as_dtype(dtype)
+    return placed(enter(np.fft.rfftfreq(n, d), found), device)
 
 
 def _shift(name: str, x: Any, axes: Any, sign: int) -> Any:

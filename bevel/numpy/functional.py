@@ -188,32 +188,6 @@ def _broadcast_call(
     return [reshape_to(o, (*batch, *logical_shape(o)[1:])) for o in outs], single[0]
 
 
-def frompyfunc(func: Callable[..., Any], /, nin: int, nout: int) -> Callable[..., Any]:
-    """A function of `nin` elements, with `nout` results, as one of arrays: `vectorize` without a
-    signature.
-
-    >>> bnp.frompyfunc(lambda x, y: x + y, 2, 1)(bnp.ones(2), 1)
-    Array([2., 2.], dtype=float32)
-    """
-    vectorized = vectorize(func)
-
-    @functools.wraps(func)
-    def ufunc(*args: Any) -> Any:
-        if len(args) != nin:
-            raise TypeError(
-                f"{getattr(func, '__name__', 'function')}: takes {nin} arguments, got {len(args)}"
-            )
-        out = vectorized(*args)
-        found = len(out) if isinstance(out, tuple) else 1
-        if found != nout:
-            raise ValueError(
-                f"{getattr(func, '__name__', 'function')}: returned {found} results, not {nout}"
-            )
-        return out
-
-    return ufunc
-
-
 # -- over axes -----------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from bevel.core import errors
 from bevel.core.dtypes import as_dtype, float32, int32
 from bevel.core.handle import wrap
 from bevel.numpy.arguments import integer, number, size_of
+from bevel.numpy.placing import placed
 from bevel.numpy.selection import diagonal
 
 Shape = tuple[int, ...]
@@ -30,7 +31,9 @@ def _band(shape: Shape, k: int, test: Any) -> Any:
     return test(column, ops.add(row, ops.full_like(row, k)))
 
 
-def eye(N: int, M: int | None = None, k: int = 0, dtype: DType = None) -> Any:
+def eye(
+    N: int, M: int | None = None, k: int = 0, dtype: DType = None, *, device: Any = None
+) -> Any:
     """A matrix of zeros with ones on the k-th diagonal.
 
     >>> bnp.eye(2, 3, k=1)
@@ -38,7 +41,8 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: DType = None) -> Any:
            [0., 0., 1.]], dtype=float32)
     """
     (shape, k) = size_of("eye", (N, N if M is None else M)), integer("eye", "k", k)
-    return wrap(ops.convert(_band(shape, k, ops.eq), dtype=_float_unless(dtype)))
+    band = wrap(ops.convert(_band(shape, k, ops.eq), dtype=_float_unless(dtype)))
+    return placed(band, device)
 
 
 def identity(n: int, dtype: DType = None) -> Any:

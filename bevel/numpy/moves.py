@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 def reshape_to(x: Handle, shape: Shape) -> Any:
     """The same elements in another shape of the same size."""
     if type(x._tag) is KeyTag:
-        shape = (*shape, KeyTag.words)
+        shape = (*shape, x._tag.words)
     if x._v.shape == shape:
         return x
     return wrap(reshape(x._v, shape=shape), fresh_tag(x._tag))
@@ -35,14 +35,14 @@ def permute(x: Handle, order: Shape) -> Any:
 def spread(x: Handle, shape: Shape, dims: Shape) -> Any:
     """Put axis i of `x` at axis `dims[i]` of `shape`, repeating along the others."""
     if type(x._tag) is KeyTag:
-        shape, dims = (*shape, KeyTag.words), (*dims, len(shape))
+        shape, dims = (*shape, x._tag.words), (*dims, len(shape))
     return wrap(broadcast_in_dim(x._v, shape=shape, dims=dims), fresh_tag(x._tag))
 
 
 def cut(x: Handle, start: Shape, limit: Shape, strides: Shape | None = None) -> Any:
     """The elements from `start` up to `limit` along every axis, in steps of `strides`."""
     if type(x._tag) is KeyTag:
-        start, limit = (*start, 0), (*limit, KeyTag.words)
+        start, limit = (*start, 0), (*limit, x._tag.words)
         strides = None if strides is None else (*strides, 1)
     return wrap(slice(x._v, start=start, limit=limit, strides=strides), fresh_tag(x._tag))
 

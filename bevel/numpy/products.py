@@ -31,7 +31,7 @@ def precision_of(precision: Any) -> Any:
     if precision is None:
         return config.get("default_matmul_precision")
     if isinstance(precision, enum.Enum):
-        return str(precision.value)
+        return precision.value
     if isinstance(precision, tuple | list):
         return tuple([precision_of(p) for p in precision])
     return precision

@@ -16,6 +16,7 @@ from bevel.numpy.arguments import axes_of, axis_of, cast, integer, number
 from bevel.numpy.convert import astype as at_dtype
 from bevel.numpy.convert import enter
 from bevel.numpy.manipulation import moveaxis
+from bevel.numpy.placing import placed
 
 
 def shape(a: Any) -> tuple[int, ...]:
@@ -55,13 +56,13 @@ def iterable(y: Any) -> bool:
     return np.iterable(y)
 
 
-def astype(x: Any, dtype: Any, /, *, copy: bool = False) -> Any:
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
     """The array at another dtype; arrays are immutable, so `copy` changes nothing.
 
     >>> bnp.astype(bnp.array([1.5]), bnp.int32)
     Array([1], dtype=int32)
     """
-    return at_dtype(enter(x), dtypes.as_dtype(dtype))
+    return placed(at_dtype(enter(x), dtypes.as_dtype(dtype)), device)
 
 
 def array_repr(arr: Any) -> str:

@@ -38,7 +38,8 @@ def _masked(name: str, x: Any, where: Any, fill: Any) -> Any:
     return ops.select(mask, x, ops.full_like(x, fill))
 
 
-def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+def kept_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape with size 1 along the reduced axes."""
     return tuple([1 if i in axes else n for i, n in enumerate(shape)])
 
 
@@ -46,7 +47,7 @@ def reduce_value(op: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     """Apply a reduction op over axes in any order."""
     shape = x.shape
     out = op(x, axes=tuple(sorted(axes))) if axes else x
-    return ops.reshape(out, shape=_kept(shape, axes)) if keepdims and axes else out
+    return ops.reshape(out, shape=kept_shape(shape, axes)) if keepdims and axes else out
 
 
 # -- sums, products, extremes --------------------------------------------------------------------
@@ -114,13 +115,13 @@ def prod(
 def lowest(dtype: np.dtype) -> Any:
     """The value no element is below."""
     k = dtypes.kind(dtype)
-    return False if k == "b" else -math.inf if k in "fc" else np.iinfo(dtype).min
+    return False if k == "b" else -math.inf if k in "fc" else dtypes.iinfo(dtype).min
 
 
 def highest(dtype: np.dtype) -> Any:
     """The value no element is above."""
     k = dtypes.kind(dtype)
-    return True if k == "b" else math.inf if k in "fc" else np.iinfo(dtype).max
+    return True if k == "b" else math.inf if k in "fc" else dtypes.iinfo(dtype).max
 
 
 def _extreme(name, op, bool_op, join, edge, a, axis, out, keepdims, initial, where):
@@ -304,7 +305,7 @@ def _position(name, op, a, axis, out, keepdims):
     result = op(x, axis=where, index_dtype=int32)
     if keepdims:
         kept = range(len(shape)) if axis is None else (where,)
-        result = ops.reshape(result, shape=_kept(shape, tuple(kept)))
+        result = ops.reshape(result, shape=kept_shape(shape, tuple(kept)))
     return wrap(result)
 
 
@@ -503,7 +504,7 @@ def _cumulative(name, op, unit, x, axis, dtype, include_initial) -> Any:
     result = _running(name, op, wrap(value), 0 if axis is None else axis, dtype, None)
     if include_initial:
         axis = axis_of(name, 0 if axis is None else axis, ndim)
-        first = ops.full(_kept(result.shape, (axis,)), unit, np.dtype(result.dtype))
+        first = ops.full(kept_shape(result.shape, (axis,)), unit, np.dtype(result.dtype))
         result = ops.concatenate(first, result, axis=axis)
     return wrap(result)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bevel.core import dtypes
-from bevel.core.handle import WEAK, Handle, KeyTag
+from bevel.core.handle import KEY_WORDS, WEAK, Handle
 from bevel.numpy import convert
 
 e = np.e
@@ -68,20 +68,15 @@ bfloat16 = ScalarType("bfloat16")
 complex64, complex128 = ScalarType("complex64"), ScalarType("complex128")
 int_, uint, float_, complex_ = int32, uint32, float32, complex64
 single, double, csingle, cdouble = float32, float64, complex64, complex128
-(
-    float8_e3m4,
-    float8_e4m3,
-    float8_e4m3b11fnuz,
-    float8_e4m3fn,
-    float8_e4m3fnuz,
-    float8_e5m2,
-    float8_e5m2fnuz,
-    (float8_e8m0fnu),
-) = (ScalarType(name) for name in dtypes.FLOAT8_NAMES)
+for _name in (*dtypes.FLOAT8_NAMES, *dtypes.SMALL_NAMES):
+    globals()[_name] = ScalarType(_name)
 
 generic, number, integer, inexact = np.generic, np.number, np.integer, np.inexact
 signedinteger, unsignedinteger = np.signedinteger, np.unsignedinteger
 floating, complexfloating = np.floating, np.complexfloating
+# Families of no array dtype, and the warning NumPy gives for a lost imaginary part.
+character, flexible, object_ = np.character, np.flexible, np.object_
+ComplexWarning = np.exceptions.ComplexWarning
 
 
 class KeyDtype:
@@ -93,11 +88,15 @@ class KeyDtype:
 
     __slots__ = ("impl",)
 
-    itemsize = 4 * KeyTag.words
     kind = "V"
 
     def __init__(self, impl: str):
         self.impl = impl
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one key."""
+        return 4 * KEY_WORDS[self.impl]
 
     @property
     def name(self) -> str:
@@ -134,7 +133,7 @@ def issubdtype(arg1: Any, arg2: Any) -> bool:
     """Whether a dtype belongs to a family (`bnp.floating`, `bnp.integer`, ...) or is a given dtype.
 
     `arg1` and `arg2`: dtypes, their names, or families; bfloat16 and the float8 types are
-    `floating`.
+    `floating`, int4 is `signedinteger`.
 
     >>> issubdtype("bfloat16", floating), issubdtype("int8", unsignedinteger)
     (True, False)
@@ -151,7 +150,8 @@ def issubdtype(arg1: Any, arg2: Any) -> bool:
 
 
 def _is_concrete(family: type) -> bool:
-    return family not in {f for families in _ABSTRACT.values() for f in families} - {np.bool_}
+    families = {f for families in _ABSTRACT.values() for f in families} - {np.bool_}
+    return family not in families | {character, flexible, object_}
 
 
 _KINDS = {
@@ -213,7 +213,8 @@ def _kind(x: Any) -> tuple[np.dtype, bool]:
         return dtypes.default_dtype(x.dtype), False
     if hasattr(x, "__bevel_array__"):
         return _kind(convert.enter(x))
-    return dtypes.as_dtype(x), x in (int, float, complex)
+    # By identity: the dtype int64 equals the class int.
+    return dtypes.as_dtype(x), x is int or x is float or x is complex
 
 
 def promote_types(a: Any, b: Any) -> np.dtype:

@@ -19,6 +19,7 @@ from bevel.random.draws import (
     split_words,
     uniform_between,
 )
+from bevel.random.generators import random_bits
 from bevel.random.keys import sampler
 
 # -- orders --------------------------------------------------------------------------------------
@@ -33,7 +34,7 @@ def shuffled(words: Any, x: Any, axis: int) -> Any:
     rounds = math.ceil(3 * math.log(max(1, x.size)) / math.log(2**32 - 1))
     for _ in range(rounds):
         words, drawn = split_words(words)
-        sort_keys = ops.random_bits(drawn, shape=tuple(x.shape), width=32)
+        sort_keys = random_bits(drawn, shape=tuple(x.shape), width=32)
         _, x = ops.sort(sort_keys, x, axis=axis, num_keys=1, stable=True)
     return x
 

@@ -24,6 +24,7 @@ from bevel.random.draws import (
     standard_normal,
     uniform_between,
 )
+from bevel.random.generators import random_uniform
 from bevel.random.keys import sampler
 
 
@@ -176,7 +177,7 @@ def double_sided_maxwell(key: Any, loc: Any, scale: Any, shape: Any = (), dtype:
     inner = result_shape("double_sided_maxwell", None, loc=loc, scale=scale)
     size = (*(size or inner), *inner)
     draw_key, sign_key = split_words(key)
-    u = wrap(ops.random_uniform(sign_key, shape=size, dtype=dtypes.float32))
+    u = wrap(random_uniform(sign_key, shape=size, dtype=dtypes.float32))
     signs = bnp.where(u < 0.5, 1, -1).astype(found)
     return signs * _maxwell(draw_key, size, found) * wrap(scale) + wrap(loc)
 
@@ -240,7 +241,7 @@ def rayleigh(key: Any, scale: Any, shape: Any = None, dtype: Any = None) -> Any:
     found = float_dtype("rayleigh", dtype)
     scale = parameter("rayleigh", "scale", scale, found)
     size = result_shape("rayleigh", shape, scale=scale)
-    u = wrap(ops.random_uniform(key, shape=size, dtype=found))
+    u = wrap(random_uniform(key, shape=size, dtype=found))
     return wrap(scale) * bnp.sqrt(bnp.log(u) * -2)
 
 
@@ -261,7 +262,7 @@ def wald(key: Any, mean: Any, shape: Any = None, dtype: Any = None) -> Any:
     normal_key, uniform_key = split_words(key)
     y = wrap(standard_normal(normal_key, size, found)) ** 2
     x = m + m**2 * y / 2 - m / 2 * bnp.sqrt(4 * m * y + m**2 * y**2)
-    z = wrap(ops.random_uniform(uniform_key, shape=size, dtype=found))
+    z = wrap(random_uniform(uniform_key, shape=size, dtype=found))
     return bnp.where(z <= m / (m + x), x, m**2 / x)
 
 
@@ -307,7 +308,7 @@ def triangular(
     params = {k: parameter("triangular", k, v, found) for k, v in given}
     size = result_shape("triangular", shape, **params)
     left, mode, right = (wrap(broadcast_value(v, size)) for v in params.values())
-    u = wrap(ops.random_uniform(key, shape=size, dtype=found))
+    u = wrap(random_uniform(key, shape=size, dtype=found))
     rising = left + bnp.sqrt(u * (right - left) * (mode - left))
     falling = right - bnp.sqrt((1 - u) * (right - left) * (right - mode))
     return bnp.where(u < (mode - left) / (right - left), rising, falling)

@@ -20,6 +20,7 @@ from bevel.random.draws import (
     split_words,
     uniform_between,
 )
+from bevel.random.generators import random_uniform
 from bevel.random.keys import sampler
 from bevel.random.loops import any_of, nowhere, repeat_while
 
@@ -296,6 +297,6 @@ def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Any:
     own = enter(p).dtype if dtypes.is_float(enter(p).dtype) else dtypes.float32
     chance = parameter("geometric", "p", p, own)
     size = result_shape("geometric", shape, p=chance)
-    u = wrap(ops.random_uniform(key, shape=size, dtype=own))
+    u = wrap(random_uniform(key, shape=size, dtype=own))
     trials = bnp.floor(bnp.log(bnp.where(u == 0, 1, u)) / bnp.log1p(-wrap(chance))) + 1
     return trials.astype(found)

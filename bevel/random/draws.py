@@ -19,6 +19,7 @@ from bevel.core import dtypes
 from bevel.core.handle import wrap
 from bevel.numpy.arguments import number, size_of
 from bevel.numpy.convert import broadcast_value, enter
+from bevel.random.generators import random_bits, random_uniform, split_key
 from bevel.random.keys import sampler
 
 Shape = tuple[int, ...]
@@ -85,18 +86,18 @@ def result_shape(name: str, shape: Any, **parameters: Any) -> Shape:
 
 def split_words(words: Any, num: int = 2) -> list[Any]:
     """Words of `num` keys split from the words of one key, or of each key of a batch."""
-    keys = ops.split_key(words, shape=(num,))
-    lead = tuple(keys.shape[:-2])
+    keys = split_key(words, shape=(num,))
+    lead, size = tuple(keys.shape[:-2]), keys.shape[-1]
     parts = []
     for i in range(num):
-        start, limit = (0,) * len(lead) + (i, 0), (*lead, i + 1, 2)
-        parts.append(ops.reshape(ops.slice(keys, start=start, limit=limit), shape=(*lead, 2)))
+        start, limit = (0,) * len(lead) + (i, 0), (*lead, i + 1, size)
+        parts.append(ops.reshape(ops.slice(keys, start=start, limit=limit), shape=(*lead, size)))
     return parts
 
 
 def uniform_between(words: Any, shape: Shape, dtype: np.dtype, low: float, high: float) -> Any:
     """A value of uniform floats between two numbers; with a batch of keys, `shape` for each."""
-    return ops.random_uniform(words, shape=shape, dtype=dtype, low=float(low), high=float(high))
+    return random_uniform(words, shape=shape, dtype=dtype, low=float(low), high=float(high))
 
 
 @functools.cache
@@ -112,7 +113,7 @@ def standard_normal(words: Any, shape: Shape, dtype: np.dtype) -> Any:
 
 def standard_exponential(words: Any, shape: Shape, dtype: np.dtype) -> Any:
     """A value of exponential floats; with a batch of keys, `shape` for each."""
-    return ops.neg(ops.log1p(ops.neg(ops.random_uniform(words, shape=shape, dtype=dtype))))
+    return ops.neg(ops.log1p(ops.neg(random_uniform(words, shape=shape, dtype=dtype))))
 
 
 # -- public --------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def bits(key: Any, shape: Any = (), dtype: Any = None) -> Any:
         raise ValueError(
             f"bits: dtype must be an unsigned integer dtype, got {found.name}; try 'uint32'"
         )
-    return wrap(ops.random_bits(key, shape=size_of("bits", shape), width=8 * found.itemsize))
+    return wrap(random_bits(key, shape=size_of("bits", shape), width=8 * found.itemsize))
 
 
 @sampler
@@ -177,7 +178,7 @@ def uniform_values(words: Any, shape: Shape, dtype: np.dtype, low: Any, high: An
     """A value of uniform floats between two values that broadcast to `shape`."""
     span = ops.sub(*[broadcast_value(v, shape) for v in (high, low)])
     low = broadcast_value(low, shape)
-    u = ops.random_uniform(words, shape=shape, dtype=dtype)
+    u = random_uniform(words, shape=shape, dtype=dtype)
     return ops.max(low, ops.add(ops.mul(u, span), low))
 
 
@@ -269,8 +270,8 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> A
     size = result_shape("bernoulli", shape, p=chance)
     chance = broadcast_value(chance, size)
     if mode == "low":
-        return wrap(ops.lt(ops.random_uniform(key, shape=size, dtype=found), chance))
-    both = wrap(ops.random_uniform(key, shape=(2, *size), dtype=found))
+        return wrap(ops.lt(random_uniform(key, shape=size, dtype=found), chance))
+    both = wrap(random_uniform(key, shape=(2, *size), dtype=found))
     return both[1] * 2.0 ** -dtypes.finfo(found).nmant < wrap(chance) - both[0]
 
 
@@ -288,7 +289,7 @@ def rademacher(key: Any, shape: Any = (), dtype: Any = None) -> Any:
     dtype('int32')
     """
     found = dtypes.int32 if dtype is None else dtypes.as_dtype(dtype)
-    u = ops.random_uniform(key, shape=size_of("rademacher", shape), dtype=dtypes.float32)
+    u = random_uniform(key, shape=size_of("rademacher", shape), dtype=dtypes.float32)
     heads = wrap(ops.convert(ops.lt(u, ops.full_like(u, 0.5)), dtype=found))
     return 2 * heads - 1
 
@@ -341,7 +342,7 @@ def integers_between(words: Any, shape: Shape, dtype: np.dtype, low: Any, high: 
         start, span = _array_bounds(low, high, shape, dtype, unsigned)
         half = ops.rem(ops.full_like(span, 1 << width // 2), span)
         factor = ops.rem(ops.mul(half, half), span)
-    drawn = ops.random_bits(ops.split_key(words, shape=(2,)), shape=shape, width=width)
+    drawn = random_bits(split_key(words, shape=(2,)), shape=shape, width=width)
     upper, lower = (ops.rem(_row(drawn, i), span) for i in range(2))
     # (upper * 2**width + lower) % span, by parts that do not overflow.
     offset = ops.rem(ops.add(ops.mul(upper, factor), lower), span)

@@ -27,6 +27,7 @@ from bevel.random.draws import (
     standard_normal,
     uniform_between,
 )
+from bevel.random.generators import random_uniform, split_key
 from bevel.random.keys import sampler
 from bevel.random.loops import any_of, pick, repeat_while
 
@@ -103,7 +104,7 @@ def _derivative(alpha: Any, out: Any, log_space: bool) -> Any:
 def gamma_value(words: Any, alpha: Any, shape: Shape, log_space: bool) -> Any:
     """A value of gamma draws, or their logarithms, from one key; differentiable in `alpha`."""
     alpha = broadcast_value(alpha, shape)
-    keys = ops.split_key(words, shape=(alpha.size,))
+    keys = split_key(words, shape=(alpha.size,))
     flat = ops.reshape(alpha, shape=(alpha.size,))
 
     def rule(primals, tangents):
@@ -318,7 +319,7 @@ def _generalized_normal(words: Any, p: float, shape: Shape, dtype: np.dtype) -> 
     gamma_key, sign_key = split_words(words)
     alpha = parameter("generalized_normal", "p", 1 / p, dtype)
     g = wrap(gamma_value(gamma_key, alpha, shape, False))
-    u = wrap(ops.random_uniform(sign_key, shape=shape, dtype=dtypes.float32))
+    u = wrap(random_uniform(sign_key, shape=shape, dtype=dtypes.float32))
     return bnp.where(u < 0.5, 1, -1).astype(dtype) * g ** (1 / p)
 
 

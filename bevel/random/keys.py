@@ -1,6 +1,7 @@
 """Random keys: made, split, folded, and watched so that none is consumed twice by mistake.
 
-A key is a typed array of two uint32 words. Drawing and `split` consume it; `fold_in` does not,
+A key is a typed array of uint32 words for one generator: Threefry-2x32 by default, Philox-4x32, or
+XLA's own (`rbg`). Drawing and `split` consume it; `fold_in` does not,
 since it exists to derive many keys from one. Two draws from one key are equal or correlated, and
 nothing in the numbers shows it, so a second consumption is reported with both lines (setting
 `key_reuse`).
@@ -19,22 +20,26 @@ import numpy as np
 import bevel.ops as ops
 from bevel.core import config, dtypes
 from bevel.core.errors import KeyReuseError, KeyReuseWarning
-from bevel.core.handle import Handle, KeyTag, wrap
+from bevel.core.handle import KEY_WORDS, Handle, KeyTag, wrap
 from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.source import Source, user_source, where
 from bevel.numpy.arguments import size_of
 from bevel.numpy.convert import enter
+from bevel.numpy.scalars import KeyDtype
+from bevel.random.generators import DEFAULT, fold_in_key, in_force, split_key
 
-IMPLEMENTATIONS = ("threefry2x32",)
 _UINT32 = dtypes.uint32
 
 
-def _check_impl(name: str, impl: Any) -> None:
-    if impl is not None and impl not in IMPLEMENTATIONS:
+def _tag_of(name: str, impl: Any) -> KeyTag:
+    """The tag of keys for a generator, given by name or by the dtype of its keys."""
+    impl = impl.impl if isinstance(impl, KeyDtype) else DEFAULT if impl is None else impl
+    if impl not in KEY_WORDS:
         raise ValueError(
-            f"{name}: unknown generator {impl!r}; known: {', '.join(IMPLEMENTATIONS)}.\n"
+            f"{name}: unknown generator {impl!r}; known: {', '.join(KEY_WORDS)}.\n"
             f"Write instead: random.{name}(...) without impl."
         )
+    return KeyTag(impl)
 
 
 # -- watching ------------------------------------------------------------------------------------
@@ -114,7 +119,11 @@ def sampler(fn: Callable[..., Any]) -> Callable[..., Any]:
                 f"Write instead: with bv.default_device(device): random.{name}(...), or "
                 "bv.device_put(x, device)"
             )
-        out = fn(words, *args, **kwargs)
+        before, in_force.impl = in_force.impl, key._tag.impl
+        try:
+            out = fn(words, *args, **kwargs)
+        finally:
+            in_force.impl = before
         consume(name, key)
         return out
 
@@ -184,12 +193,15 @@ def _seed_words(seed: Any) -> Any:
     return ops.concatenate(*[ops.reshape(w, shape=(1,)) for w in (high, low)], axis=0)
 
 
-def key(seed: Any, *, impl: str | None = None) -> Any:
+def key(seed: Any, *, impl: str | None = None, dtype: Any = None) -> Any:
     """A random key from an integer seed of 32 or 64 bits.
 
     Args:
         seed: a Python integer, or an integer array of shape (); may be traced.
-        impl: name of the generator; only "threefry2x32".
+        impl: name of the generator: "threefry2x32" (the default), whose draws do not depend on how
+            they are laid out over devices; "philox", Philox-4x32-10 of Salmon et al. 2011; "rbg"
+            and "unsafe_rbg", XLA's generator, the quickest to compile and on accelerators.
+        dtype: the same by `key_dtype(impl)`.
 
     Returns:
         A key array of shape ().
@@ -201,8 +213,22 @@ def key(seed: Any, *, impl: str | None = None) -> Any:
     >>> key(42)
     Array(words=[ 0, 42], shape=(), dtype=key<threefry2x32>)
     """
-    _check_impl("key", impl)
-    return wrap(_seed_words(seed), KeyTag())
+    if impl is not None and dtype is not None:
+        raise TypeError("key: impl= and dtype= say the same; give one")
+    tag = _tag_of("key", impl if dtype is None else dtype)
+    words = _seed_words(seed)
+    if tag.words == 4:  # the same pair twice, as in JAX
+        words = ops.concatenate(words, words, axis=0)
+    return wrap(words, tag)
+
+
+def key_dtype(impl: str | None = None) -> KeyDtype:
+    """The dtype of the keys of a generator.
+
+    >>> key_dtype("rbg") == key(0, impl="rbg").dtype
+    True
+    """
+    return KeyDtype(_tag_of("key_dtype", impl).impl)
 
 
 def PRNGKey(seed: Any, *, impl: str | None = None) -> Any:
@@ -234,7 +260,7 @@ def key_impl(keys: Any) -> str:
 
 
 def key_data(keys: Any) -> Any:
-    """The words of keys: a uint32 array with one more axis, of size 2.
+    """The words of keys: a uint32 array with one more axis, of size 2 (4 for `rbg`).
 
     >>> key_data(key(42))
     Array([ 0, 42], dtype=uint32)
@@ -246,8 +272,8 @@ def wrap_key_data(key_bits_array: Any, *, impl: str | None = None) -> Any:
     """Keys from their words, the inverse of `key_data`.
 
     Args:
-        key_bits_array: a uint32 array whose last axis has size 2.
-        impl: name of the generator; only "threefry2x32".
+        key_bits_array: a uint32 array whose last axis has the size of the generator's keys.
+        impl: name of the generator; "threefry2x32" by default.
 
     Raises:
         TypeError: the array is not of that kind.
@@ -255,16 +281,20 @@ def wrap_key_data(key_bits_array: Any, *, impl: str | None = None) -> Any:
     >>> is_key(wrap_key_data(key_data(key(1))))
     True
     """
-    _check_impl("wrap_key_data", impl)
+    tag = _tag_of("wrap_key_data", impl)
     handle = enter(key_bits_array)
     value = handle._v
-    if type(handle._tag) is KeyTag or value.dtype != _UINT32 or tuple(value.shape)[-1:] != (2,):
+    if (
+        type(handle._tag) is KeyTag
+        or value.dtype != _UINT32
+        or tuple(value.shape)[-1:] != (tag.words,)
+    ):
         raise TypeError(
-            f"wrap_key_data: the words of keys are a uint32 array whose last axis has size 2, got "
-            f"{handle.dtype} of shape {handle.shape}.\n"
+            f"wrap_key_data: the words of keys are a uint32 array whose last axis has size "
+            f"{tag.words}, got {handle.dtype} of shape {handle.shape}.\n"
             "Write instead: random.wrap_key_data(random.key_data(key)), or random.key(seed)."
         )
-    return wrap(value, KeyTag())
+    return wrap(value, tag)
 
 
 def clone(key: Any) -> Any:
@@ -299,7 +329,7 @@ def split(key: Any, num: int | tuple[int, ...] = 2) -> Any:
     >>> split(first, (2, 3)).shape
     (2, 3)
     """
-    return wrap(ops.split_key(key, shape=size_of("split", num)), KeyTag())
+    return wrap(split_key(key, shape=size_of("split", num)), KeyTag(in_force.impl))
 
 
 def fold_in(key: Any, data: Any) -> Any:
@@ -327,7 +357,11 @@ def fold_in(key: Any, data: Any) -> Any:
         number = np.array(operator.index(data) & 0xFFFFFFFF, _UINT32)
     else:
         number = _folded("fold_in", data)
-    return wrap(ops.fold_in_key(words, number), key._tag.fresh())
+    before, in_force.impl = in_force.impl, key._tag.impl
+    try:
+        return wrap(fold_in_key(words, number), key._tag.fresh())
+    finally:
+        in_force.impl = before
 
 
 def _folded(name: str, data: Any) -> Any:
