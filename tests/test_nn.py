@@ -330,7 +330,7 @@ def test_state_is_a_nested_mapping_and_a_pytree():
     assert "blocks" in s and len(s) == 2 and list(s) == ["blocks", "heads"]
     doubled = bv.tree.map(lambda a, b: a + b, s, s)
     np.testing.assert_array_equal(doubled.heads.b.kernel, 2 * s.heads.b.kernel)
-    path, _ = bv.tree_util.leaves_with_path(s)[0]
+    path, _ = bv.tree.leaves_with_path(s)[0]
     assert bv.tree_util.keystr(path) == "['blocks'][0]['linear']['bias']"
     assert type(bv.jit(lambda s: s)(s)) is nn.State
     with pytest.raises(KeyError, match="'nothing'(?s:.*)'blocks'"):
@@ -432,8 +432,11 @@ def test_pop_takes_out():
     assert list(nn.state(m).flat_state()) == [("extra", "p")]
     with pytest.raises(ValueError, match="which variables"):
         nn.pop(m)
-    m.listed = [nn.Cache(1.0)]
-    with pytest.raises(ValueError, match=r"listed\[0\] stands in a list"):
+    m.listed = [nn.Cache(1.0), nn.Param(2.0), nn.Cache(3.0)]
+    assert nn.pop(m, nn.Cache).flat_state().keys() == {("listed", 0), ("listed", 2)}
+    assert len(m.listed) == 1 and type(m.listed[0]) is nn.Param
+    m.fixed = (nn.Cache(1.0),)
+    with pytest.raises(ValueError, match=r"fixed\[0\] stands in a tuple"):
         nn.pop(m, nn.Cache)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,19 +50,43 @@ def _guard(cells: set[Cell], what: str) -> Callable[[Cell], None]:
     return guard
 
 
+def _chosen(leaf: Any, inside: Sequence[Cell], wanted: Any) -> list[Cell]:
+    """The cells of a stateful leaf to differentiate in."""
+    if isinstance(leaf, Cell):
+        return [leaf]
+    if wanted is None:
+        return [c for c in inside if c.differentiable]
+    return leaf.__bevel_chosen__(wanted)
+
+
+def _numbers_and_filters(argnums: Any, wrt: Any) -> tuple[bool, tuple[int, ...], tuple[Any, ...]]:
+    """Whether one argument is meant, argument numbers, and the filter of each (`nn.DiffState`)."""
+    single = is_single(argnums) or hasattr(argnums, "argnum")
+    given = (argnums,) if single else tuple(argnums)
+    numbers = as_tuple([getattr(a, "argnum", a) for a in given])
+    return single, numbers, tuple([getattr(a, "filter", wrt) for a in given])
+
+
 class Wrt:
     """The arguments a function is differentiated in: array leaves, and cells of modules among
-    them.
+    them, those that a filter takes or else those that are differentiable.
     """
 
-    def __init__(self, what: str, fun: Callable[..., Any], args: tuple, argnums: Sequence[int]):
+    def __init__(
+        self,
+        what: str,
+        fun: Callable[..., Any],
+        args: tuple,
+        argnums: Sequence[int],
+        filters: Sequence[Any] = (),
+    ):
         self.what = what
         self.args = args
         self.argnums = argnums
         self.trees = []
         self.handles: list[Handle] = []
         cells: dict[Cell, None] = {}
-        for n in argnums:
+        for n, wanted in itertools.zip_longest(argnums, filters):
             leaves, treedef = tree.flatten(args[n])
             places: list[Any] = []
             for leaf in leaves:
@@ -70,11 +95,7 @@ class Wrt:
                     places.append(len(self.handles))
                     self.handles.append(as_handle(leaf, f"{what}: {argument_name(fun, n)}"))
                 else:
-                    chosen = (
-                        [leaf]
-                        if isinstance(leaf, Cell)
-                        else [c for c in inside if c.differentiable]
-                    )
+                    chosen = _chosen(leaf, inside, wanted)
                     cells.update(dict.fromkeys(chosen))
                     places.append((leaf, chosen))
             self.trees.append((n, treedef, places))
@@ -124,12 +145,12 @@ class Wrt:
 class Flat:
     """A user function over the differentiated values, with its effect on cells as extra results."""
 
-    def __init__(self, what: str, fun, args, kwargs, argnums, has_aux: bool):
+    def __init__(self, what: str, fun, args, kwargs, argnums, has_aux: bool, filters=()):
         self.what = what
         self.fun = fun
         self.kwargs = kwargs
         self.has_aux = has_aux
-        self.wrt = Wrt(what, fun, args, argnums)
+        self.wrt = Wrt(what, fun, args, argnums, filters)
         self.out = Output()
         self.aux = Output()
         self.changed: dict[Cell, Any] = {}
@@ -245,22 +266,25 @@ def _grads(flat_fn: Flat, primals: Sequence[Handle], found: Sequence[Any]) -> li
 
 
 def value_and_grad(
-    fun: Callable[..., Any],
-    argnums: int | Sequence[int] = 0,
+    fun: Callable[..., Any] | None = None,
+    argnums: Any = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    *,
+    wrt: Any = None,
 ) -> Callable[..., Any]:
     """A function that returns `(fun(...), gradient)`.
 
     Args:
         fun: returns a scalar, or `(scalar, aux)` with `has_aux`.
-        argnums: the argument(s) to differentiate: pytrees of floating arrays, or modules, for
-            which the
-            gradient is in their `Param`s and comes as a state (`nn.State`).
+        argnums: number(s) of the argument(s) to differentiate: pytrees of floating arrays, or
+            modules, for which the gradient is in their `Param`s and comes as a state
+            (`nn.State`); `nn.DiffState(0, filter)` for other variables of argument 0.
         has_aux: `fun` returns auxiliary data besides; then the first result is `(value, aux)`.
         holomorphic: `fun` is complex-analytic.
         allow_int: integer inputs are allowed and have zero gradients.
+        wrt: filter of the variables of modules to differentiate in (default: `nn.Param`).
 
     Raises:
         TypeError: the result is no scalar, or an input has no derivative.
@@ -271,13 +295,22 @@ def value_and_grad(
     >>> float(value), float(slope)
     (9.0, 6.0)
     """
+    if fun is None:
+        return functools.partial(
+            value_and_grad,
+            argnums=argnums,
+            has_aux=has_aux,
+            holomorphic=holomorphic,
+            allow_int=allow_int,
+            wrt=wrt,
+        )
     what = described("grad", fun)
-    single, argnums = is_single(argnums), as_tuple(argnums)
+    single, argnums, filters = _numbers_and_filters(argnums, wrt)
 
     @functools.wraps(fun)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
         numbers = normalize_argnums(argnums, len(args), what)
-        flat_fn = Flat(what, fun, args, kwargs, numbers, has_aux)
+        flat_fn = Flat(what, fun, args, kwargs, numbers, has_aux, filters)
         primals = flat_fn.wrt.primals()
         check_inputs(primals, what, holomorphic, allow_int)
         values, lin = flat.linearize(flat_fn, [h._v for h in primals], what=what)
@@ -293,11 +326,13 @@ def value_and_grad(
 
 
 def grad(
-    fun: Callable[..., Any],
-    argnums: int | Sequence[int] = 0,
+    fun: Callable[..., Any] | None = None,
+    argnums: Any = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    *,
+    wrt: Any = None,
 ) -> Callable[..., Any]:
     """A function that returns the gradient of `fun`; arguments as for `value_and_grad`.
 
@@ -307,7 +342,10 @@ def grad(
     >>> float(bv.grad(bv.grad(lambda x: x**3))(2.0))
     12.0
     """
-    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
+    options = dict(holomorphic=holomorphic, allow_int=allow_int, wrt=wrt)
+    if fun is None:
+        return functools.partial(grad, argnums=argnums, has_aux=has_aux, **options)
+    both = value_and_grad(fun, argnums, has_aux, **options)
 
     @functools.wraps(fun)
     def grad_of(*args: Any, **kwargs: Any) -> Any:

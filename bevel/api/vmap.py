@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import Output, argument_name, as_handle, cells_of, described, name_of
+from bevel.api.flat import (
+    Output,
+    argument_name,
+    as_handle,
+    axes_of,
+    cells_of,
+    described,
+    is_stateful,
+    name_of,
+)
 from bevel.core import tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import StateError
@@ -20,7 +29,7 @@ from bevel.transforms.vmap import Axis, Batch, BatchTracer, with_batch_axis
 
 
 def _is_axis(x: Any) -> bool:
-    return x is None or isinstance(x, int | np.integer)
+    return x is None or isinstance(x, int | np.integer) or hasattr(x, "__bevel_axes__")
 
 
 def prefix_leaves(prefix: Any, full: Any, what: str) -> list[Any]:
@@ -89,9 +98,11 @@ class _Mapped:
                 self.leaves[i] = handle
                 self.add(handle, axis, name)
             else:
-                self.cells.update(dict.fromkeys(inside, axis))
+                self.cells.update(axes_of(leaf, axis, f"vmap: in_axes of {name}"))
 
-    def add(self, handle: Handle, axis: int | None, name: str) -> None:
+    def add(self, handle: Handle, axis: Any, name: str) -> None:
+        if not (axis is None or isinstance(axis, int | np.integer)):
+            axes_of(handle, axis, f"vmap: in_axes of {name}")
         value, _ = self.front(handle, axis, name)
         self.values.append(value)
         self.batched.append(axis is not None)
@@ -129,7 +140,7 @@ class _Mapped:
 
 
 def vmap(
-    fun: Callable[..., Any],
+    fun: Callable[..., Any] | None = None,
     in_axes: Any = 0,
     out_axes: Any = 0,
     axis_name: Any = None,
@@ -141,12 +152,11 @@ def vmap(
     Args:
         fun: over pytrees of arrays, and modules.
         in_axes: the axis of each positional argument that is mapped (int), or None to pass it
-            whole; one
-            int for all, or a tuple, whose entries may be pytrees of axes. Keyword arguments are
-            mapped
-            over axis 0. For a module it says whether its variables carry the axis.
+            whole; one int for all, or a tuple, whose entries may be pytrees of axes. Keyword
+            arguments are mapped over axis 0. For a module it says whether its variables carry the
+            axis; `nn.StateAxes` says so for each kind of them.
         out_axes: where the axis goes in the results; None for results that are the same for all
-            rows.
+            rows. A module that `fun` makes and returns gets the axis in its variables.
         axis_name: the name by which collectives (`lax.psum`, ...) know the axis.
         axis_size: its size, needed only when nothing is mapped.
         spmd_axis_name: the mesh axis the mapped axis is spread over (used when sharding).
@@ -158,6 +168,15 @@ def vmap(
     >>> bv.vmap(lambda x, y: x + y, in_axes=(0, None))(bnp.arange(3), 10)
     Array([10, 11, 12], dtype=int32)
     """
+    if fun is None:
+        return functools.partial(
+            vmap,
+            in_axes=in_axes,
+            out_axes=out_axes,
+            axis_name=axis_name,
+            axis_size=axis_size,
+            spmd_axis_name=spmd_axis_name,
+        )
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
     what = described("vmap", fun)
@@ -202,13 +221,25 @@ def _run(
         leaves = [next(values) if isinstance(leaf, Handle) else leaf for leaf in call.leaves]
         args, kwargs = tree.unflatten(call.treedef, leaves)
         result = fun(*args, **kwargs)
-        flat = output.flatten(result, what)
+        flat = output.flatten(result, what, passed=is_stateful)
         axes = prefix_leaves(out_axes, result, "vmap: out_axes")
+    made = {
+        cell: a
+        for i, module in output.others.items()
+        for cell, a in axes_of(module, axes[i], "vmap: out_axes").items()
+        if cell not in scope.cells
+    }
+    axes = [a for i, a in enumerate(axes) if i not in output.others]
     pairs = [interp.split(v) for v in flat]
     outs = [
         _place(v, b, a, t, axis, what)
         for (v, b), a, t in zip(pairs, axes, output.tags, strict=True)
     ]
+    for cell, a in made.items():
+        if isinstance(cell._content, Handle):
+            tag = cell._content._tag
+            placed = _place(*interp.split(cell._content._v), a, tag, axis, what)
+            Cell.__init__(cell, wrap(placed, fresh_tag(tag)))
     new = {
         c: _written(interp, c, h, call.cells.get(c), axis, what) for c, h in scope.changed().items()
     }

@@ -1,4 +1,4 @@
-"""Layers that are linear in their input: `Linear`, `LinearGeneral`, `Embed`."""
+"""Layers that are linear in their input: `Linear`, `LinearGeneral`, `Einsum`, `Embed`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bevel.nn.checks import features_of
 from bevel.nn.dtypes import promote_dtype
 from bevel.nn.module import Module
 from bevel.nn.rngs import Rngs
-from bevel.nn.variables import Param
+from bevel.nn.variable import Param
 from bevel.numpy.convert import enter
 
 NO_METADATA: Mapping[str, Any] = MappingProxyType({})
@@ -205,6 +205,115 @@ class LinearGeneral(Module):
             return y
         free = y.ndim - n_batch - len(self.out_features)
         return y + bias.reshape(*bias.shape[:n_batch], *(1,) * free, *self.out_features)
+
+
+class Einsum(Module):
+    """einsum(equation, x, kernel) + bias.
+
+    Args:
+        einsum_str: an equation of two operands with "->", such as "nta,hab->nthb"; the second
+            operand is the kernel. None if every call gives one.
+        kernel_shape: shape of the kernel.
+        bias_shape: shape of the bias: the axes of the kernel that the result keeps; None for no
+            bias.
+        dtype, param_dtype, precision, kernel_init, bias_init, promote_dtype,
+        preferred_element_type, rngs, kernel_metadata, bias_metadata: as for `Linear`.
+        einsum_op: the product.
+
+    Parameters: `kernel`, `bias`.
+
+    Raises:
+        ValueError: the equation is not of two operands, or has no "->".
+
+    >>> import bevel.numpy as bnp
+    >>> from bevel import nn
+    >>> layer = nn.Einsum("nta,hab->nthb", (8, 2, 4), (8, 4), rngs=nn.Rngs(0))
+    >>> layer(bnp.ones((16, 11, 2))).shape
+    (16, 11, 8, 4)
+    """
+
+    def __init__(
+        self,
+        einsum_str: str | None,
+        kernel_shape: Sequence[int],
+        bias_shape: Sequence[int] | None = None,
+        *,
+        dtype: Any = None,
+        param_dtype: Any = dtypes.float32,
+        precision: Any = None,
+        kernel_init: initializers.Initializer = default_kernel_init,
+        bias_init: initializers.Initializer = initializers.zeros,
+        promote_dtype: Callable[..., Any] = promote_dtype,
+        einsum_op: Callable[..., Any] = bnp.einsum,
+        preferred_element_type: Any = None,
+        rngs: Rngs,
+        kernel_metadata: Mapping[str, Any] = NO_METADATA,
+        bias_metadata: Mapping[str, Any] = NO_METADATA,
+    ):
+        self.einsum_str = None if einsum_str is None else _equation(einsum_str)
+        self.kernel_shape = tuple(kernel_shape)
+        self.bias_shape = None if bias_shape is None else tuple(bias_shape)
+        self.kernel = Param(
+            kernel_init(rngs.params(), self.kernel_shape, param_dtype), **kernel_metadata
+        )
+        self.bias = (
+            None
+            if self.bias_shape is None
+            else Param(bias_init(rngs.params(), self.bias_shape, param_dtype), **bias_metadata)
+        )
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.precision = precision
+        self.promote_dtype = promote_dtype
+        self.einsum_op = einsum_op
+        self.preferred_element_type = preferred_element_type
+
+    def __call__(self, inputs: Any, einsum_str: str | None = None) -> Any:
+        """What the equation says; `einsum_str` goes before that of the constructor.
+
+        Raises:
+            ValueError: there is no equation, or it does not fit the kernel.
+        """
+        equation = self.einsum_str if einsum_str is None else _equation(einsum_str)
+        if equation is None:
+            raise ValueError("Einsum: there is no equation; write nn.Einsum('...i,io->...o', ...)")
+        inputs, kernel, bias = self.promote_dtype(
+            (enter(inputs), self.kernel.value, _value(self.bias)), dtype=self.dtype
+        )
+        y = self.einsum_op(
+            equation,
+            inputs,
+            kernel,
+            precision=self.precision,
+            preferred_element_type=self.preferred_element_type,
+        )
+        if bias is None:
+            return y
+        return y + bias.reshape(_kept(equation, kernel.shape, y.ndim))
+
+
+def _equation(text: str) -> str:
+    text = text.replace(" ", "")
+    if text.count(",") != 1 or "->" not in text:
+        raise ValueError(
+            f"Einsum: {text!r} is not an equation of an input and a kernel.\n"
+            "Write instead: two operands and '->', such as 'nta,hab->nthb'."
+        )
+    return text
+
+
+def _kept(equation: str, kernel_shape: tuple[int, ...], ndim: int) -> list[int]:
+    """The shape that puts the kernel's axes that are kept at their places in the result."""
+    operands, result = equation.split("->")
+    before, dots, after = operands.split(",")[1].partition("...")
+    lengths = dict(zip(before, kernel_shape, strict=False))
+    lengths |= dict(zip(reversed(after), reversed(kernel_shape), strict=False))
+    if dots and len(kernel_shape) != len(before) + len(after):
+        raise ValueError("Einsum: with a bias, name all axes of the kernel; '...' is for the input")
+    head, dots, tail = result.partition("...")
+    free = ndim - len(head) - len(tail) if dots else 0
+    sizes = [lengths.get(c, 1) for c in head] + [1] * free + [lengths.get(c, 1) for c in tail]
+    return sizes
 
 
 class Embed(Module):

@@ -8,15 +8,16 @@ cells inside.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from bevel.core.ref import Cell
-from bevel.nn import epoch
-from bevel.nn.display import show
+from bevel.nn import captures, epoch
 from bevel.nn.filters import to_predicate
-from bevel.nn.state import State
+from bevel.nn.shown import show, show_html
+from bevel.nn.states import State
 from bevel.nn.structure import Path, Structure, structure_of
+from bevel.nn.variable import Perturbation, Variable
 from bevel.numpy.convert import is_array_like
 
 _MISSING = object()
@@ -60,6 +61,10 @@ class Module:
 
     def __bevel_structure__(self) -> Structure:
         return structure_of(self)
+
+    def __bevel_chosen__(self, wanted: Any) -> list[Cell]:
+        found, taken = structure_of(self), to_predicate(wanted)
+        return [c for p, c in zip(found.paths, found.cells, strict=True) if taken(p, c)]
 
     def __bevel_state__(self, contents: Mapping[Cell, Any]) -> State:
         found = structure_of(self)
@@ -147,6 +152,69 @@ class Module:
     def _mode(self, **attributes: Any) -> Module:
         return self.set_attributes(raise_if_not_found=False, **attributes)
 
+    # -- showing what is inside ------------------------------------------------------------------
+
+    def sow(
+        self,
+        variable_type: type[Variable],
+        name: str,
+        value: Any,
+        reduce_fn: Callable[[Any, Any], Any] = captures.append,
+        init_fn: Callable[[], Any] = tuple,
+    ) -> bool:
+        """Keep a value for `nn.capture`, or, outside of one, in a variable until `nn.pop`.
+
+        Args:
+            variable_type: class of the variable, such as `nn.Intermediate`.
+            name: attribute under which it is found.
+            value: array.
+            reduce_fn: what makes the new content of the old one and the value (default: a tuple
+                of all).
+            init_fn: gives the content before the first value.
+
+        Returns:
+            Whether it was kept: a capture keeps only the classes it was asked for.
+
+        >>> from bevel import nn
+        >>> class Probe(nn.Module):
+        ...     def __call__(self, x):
+        ...         self.sow(nn.Intermediate, "seen", x)
+        ...         return 2 * x
+        >>> nn.capture(Probe(), nn.Intermediate)(3.0)[1].seen
+        (3.0,)
+        """
+        here = captures.capturing(self)
+        if here is not None:
+            return here.sow(self, variable_type, name, value, reduce_fn, init_fn)
+        captures.keep_in_module(self, variable_type, name, value, reduce_fn, init_fn)
+        return True
+
+    def perturb(self, name: str, value: Any, variable_type: type[Variable] = Perturbation) -> Any:
+        """The value plus zeros of its shape, by which its gradient can be asked for.
+
+        Under `nn.capture(model, init=perturbations)` the zeros are those given; outside of a
+        capture, a variable `name` of the module.
+
+        Args:
+            name: attribute under which the zeros are found.
+            value: array; use what is returned in its place.
+            variable_type: class of the variable.
+
+        >>> import bevel as bv
+        >>> from bevel import nn
+        >>> class Square(nn.Module):
+        ...     def __call__(self, x):
+        ...         return self.perturb("inside", 3 * x) ** 2
+        >>> model = Square()
+        >>> _, zeros = nn.capture(model, nn.Perturbation)(1.0)
+        >>> float(bv.grad(lambda p: nn.capture(model, init=p)(1.0))(zeros).inside)
+        6.0
+        """
+        here = captures.capturing(self)
+        if here is not None:
+            return here.perturb(self, variable_type, name, value)
+        return value + captures.perturbation_of(self, variable_type, name, value)
+
     # -- looking inside --------------------------------------------------------------------------
 
     def iter_modules(self) -> Iterator[tuple[Path, Module]]:
@@ -164,6 +232,9 @@ class Module:
 
     def __repr__(self) -> str:
         return show(self)
+
+    def _repr_html_(self) -> str:
+        return show_html(self)
 
 
 def _same(old: Any, new: Any) -> bool:

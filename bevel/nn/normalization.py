@@ -1,4 +1,4 @@
-"""Normalization layers: `BatchNorm`, `LayerNorm`, `RMSNorm`.
+"""Normalization layers: `BatchNorm`, `LayerNorm`, `RMSNorm`, `GroupNorm`, `InstanceNorm`.
 
 Statistics are computed in at least float32.
 """
@@ -17,7 +17,8 @@ from bevel.nn.dtypes import canonicalize_dtype, promote_dtype
 from bevel.nn.linear import NO_METADATA, as_tuple
 from bevel.nn.module import Module
 from bevel.nn.rngs import Rngs
-from bevel.nn.variables import BatchStat, Param
+from bevel.nn.variable import BatchStat, Param
+from bevel.numpy.convert import enter
 
 Axes = int | Sequence[int]
 
@@ -325,13 +326,15 @@ class RMSNorm(Module):
         return _by_example(self, x, mask, use_mean=False)
 
 
-def _by_example(layer: Any, x: Any, mask: Any, use_mean: bool) -> Any:
+def _by_example(
+    layer: Any, x: Any, mask: Any, use_mean: bool, axes: tuple[int, ...] | None = None
+) -> Any:
     if isinstance(layer.feature_axes, int):
         x = features_of(type(layer).__name__, x, layer.num_features, layer.feature_axes)
     x, scale, bias = layer.promote_dtype(
         (x, _value(layer.scale), _value(layer.bias)), dtype=layer.dtype
     )
-    reduced = _axes(layer.reduction_axes, x.ndim)
+    reduced = _axes(layer.reduction_axes, x.ndim) if axes is None else axes
     mean, var = _statistics(
         x,
         reduced,
@@ -343,3 +346,179 @@ def _by_example(layer: Any, x: Any, mask: Any, use_mean: bool) -> Any:
         mask=mask,
     )
     return _normalize(x, mean, var, scale, bias, reduced, _axes(layer.feature_axes, x.ndim), layer)
+
+
+class GroupNorm(Module):
+    """Normalizes each example over groups of its features (Wu and He, arXiv:1803.08494).
+
+    Args:
+        num_features: length of the feature axis, the last.
+        num_groups: number of groups; None if `group_size` is given.
+        group_size: features of a group.
+        epsilon, dtype, param_dtype, use_bias, use_scale, bias_init, scale_init, axis_name,
+        axis_index_groups, use_fast_variance, promote_dtype, rngs, bias_metadata, scale_metadata:
+            as for `BatchNorm`.
+        reduction_axes: axes over which mean and variance are taken, the feature axis among them
+            (default: all but the first).
+
+    Parameters: `scale`, `bias` (num_features,).
+
+    Raises:
+        ValueError: both or none of `num_groups` and `group_size` are given, or they do not divide
+            the features.
+
+    >>> import bevel.numpy as bnp
+    >>> from bevel import nn
+    >>> nn.GroupNorm(4, num_groups=2, rngs=nn.Rngs(0))(bnp.array([[1.0, 3.0, 5.0, 5.0]])).round(3)
+    Array([[-1.,  1.,  0.,  0.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_groups: int | None = 32,
+        group_size: int | None = None,
+        *,
+        epsilon: float = 1e-6,
+        dtype: Any = None,
+        param_dtype: Any = dtypes.float32,
+        use_bias: bool = True,
+        use_scale: bool = True,
+        bias_init: initializers.Initializer = initializers.zeros,
+        scale_init: initializers.Initializer = initializers.ones,
+        reduction_axes: Axes | None = None,
+        axis_name: Any = None,
+        axis_index_groups: Any = None,
+        use_fast_variance: bool = True,
+        promote_dtype: Callable[..., Any] = promote_dtype,
+        rngs: Rngs,
+        bias_metadata: Mapping[str, Any] = NO_METADATA,
+        scale_metadata: Mapping[str, Any] = NO_METADATA,
+    ):
+        if (num_groups is None) == (group_size is None):
+            raise ValueError(
+                "GroupNorm: give either num_groups or group_size.\n"
+                "Write instead: nn.GroupNorm(features, num_groups=None, group_size=16, rngs=rngs), "
+                "since num_groups is 32 by default."
+            )
+        part = num_groups if num_groups is not None else group_size
+        if not part or part < 1 or num_features % part:
+            name = "num_groups" if num_groups is not None else "group_size"
+            raise ValueError(f"GroupNorm: {name}={part} does not divide {num_features} features")
+        self.num_groups = num_groups if num_groups is not None else num_features // part
+        self.group_size = num_features // self.num_groups
+        self.scale = _parameter(
+            use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata
+        )
+        self.bias = _parameter(use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
+        self.num_features = num_features
+        self.epsilon = epsilon
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.use_bias = use_bias
+        self.use_scale = use_scale
+        self.reduction_axes = reduction_axes
+        self.axis_name = axis_name
+        self.axis_index_groups = axis_index_groups
+        self.use_fast_variance = use_fast_variance
+        self.promote_dtype = promote_dtype
+
+    def __call__(self, x: Any, *, mask: Any = None) -> Any:
+        """An array of the same shape; `mask` says which elements count in the statistics."""
+        x = features_of("GroupNorm", x, self.num_features)
+        last = x.ndim - 1
+        axes = (*range(1, last), last) if self.reduction_axes is None else self.reduction_axes
+        reduced = tuple(a for a in _axes(axes, x.ndim) if a != last)
+        groups = (self.num_groups, self.group_size)
+        if mask is not None:
+            mask = bnp.broadcast_to(mask, x.shape).reshape(*x.shape[:-1], *groups)
+        x, scale, bias = self.promote_dtype(
+            (x, _value(self.scale), _value(self.bias)), dtype=self.dtype
+        )
+        mean, var = _statistics(
+            x.reshape(*x.shape[:-1], *groups),
+            (*reduced, last + 1),
+            self.dtype,
+            axis_name=self.axis_name,
+            axis_index_groups=self.axis_index_groups,
+            use_fast_variance=self.use_fast_variance,
+            mask=mask,
+        )
+        mean, var = (bnp.repeat(v, self.group_size, axis=-1) for v in (mean, var))
+        return _normalize(x, mean, var, scale, bias, reduced, (last,), self)
+
+
+class InstanceNorm(Module):
+    """Normalizes each feature of each example over the other axes (Ulyanov et al.,
+    arXiv:1607.08022).
+
+    Args:
+        num_features: length of the feature axis.
+        epsilon, dtype, param_dtype, use_bias, use_scale, bias_init, scale_init, axis_name,
+        axis_index_groups, use_fast_variance, promote_dtype, rngs, bias_metadata, scale_metadata:
+            as for `BatchNorm`.
+        feature_axes: axes that are not reduced, along which scale and bias vary.
+
+    Parameters: `scale`, `bias` (num_features,).
+
+    Raises:
+        ValueError: (when called) the first axis, that of the batch, is a feature axis.
+
+    >>> import bevel.numpy as bnp
+    >>> from bevel import nn
+    >>> nn.InstanceNorm(1, epsilon=0.0, rngs=nn.Rngs(0))(bnp.array([[[1.0], [3.0]]]))[0, :, 0]
+    Array([-1.,  1.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        epsilon: float = 1e-6,
+        dtype: Any = None,
+        param_dtype: Any = dtypes.float32,
+        use_bias: bool = True,
+        use_scale: bool = True,
+        bias_init: initializers.Initializer = initializers.zeros,
+        scale_init: initializers.Initializer = initializers.ones,
+        feature_axes: Axes = -1,
+        axis_name: Any = None,
+        axis_index_groups: Any = None,
+        use_fast_variance: bool = True,
+        promote_dtype: Callable[..., Any] = promote_dtype,
+        rngs: Rngs,
+        bias_metadata: Mapping[str, Any] = NO_METADATA,
+        scale_metadata: Mapping[str, Any] = NO_METADATA,
+    ):
+        self.scale = _parameter(
+            use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata
+        )
+        self.bias = _parameter(use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
+        self.num_features = num_features
+        self.epsilon = epsilon
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.use_bias = use_bias
+        self.use_scale = use_scale
+        self.feature_axes = feature_axes
+        self.axis_name = axis_name
+        self.axis_index_groups = axis_index_groups
+        self.use_fast_variance = use_fast_variance
+        self.promote_dtype = promote_dtype
+
+    def __call__(self, x: Any, *, mask: Any = None) -> Any:
+        """An array of the same shape; `mask` says which elements count in the statistics."""
+        x = enter(x)
+        features = _axes(self.feature_axes, x.ndim)
+        if 0 in features:
+            raise ValueError(
+                f"InstanceNorm: feature_axes={self.feature_axes} has the first axis, which is that "
+                "of the batch.\nWrite instead: an axis from 1 on, or x[None] if there is no batch."
+            )
+        return _by_example(
+            self,
+            x,
+            mask,
+            use_mean=True,
+            axes=tuple(i for i in range(1, x.ndim) if i not in features),
+        )

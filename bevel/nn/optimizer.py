@@ -7,10 +7,10 @@ from typing import Any
 import bevel.numpy as bnp
 from bevel.core import dtypes, tree
 from bevel.nn.module import Module
-from bevel.nn.state import State, state, update
+from bevel.nn.states import State, state, update
 from bevel.nn.structure import path_text
 from bevel.nn.updates import apply_updates
-from bevel.nn.variables import OptState, Param
+from bevel.nn.variable import OptState, Param
 
 
 class Optimizer(Module):

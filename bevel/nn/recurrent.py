@@ -1,4 +1,4 @@
-"""Recurrent cells, and `RNN`, which runs one over a sequence.
+"""Recurrent cells, `RNN`, which runs one over a sequence, and `Bidirectional`, which runs two.
 
 A cell is called `carry, y = cell(carry, x)`, one step; `cell.initialize_carry(x.shape)` gives the
 carry to start from. Parameters have the names and layouts of `flax.nnx`.
@@ -459,3 +459,88 @@ def flip_sequences(x: Any, seq_lengths: Any = None) -> Any:
     index = bnp.arange(steps - 1, -1, -1).reshape((steps,) + (1,) * lengths.ndim)
     index = (index + lengths) % steps
     return bnp.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - index.ndim)), axis=0)
+
+
+def _concatenate(a: Any, b: Any) -> Any:
+    return bnp.concatenate([a, b], axis=-1)
+
+
+class Bidirectional(Module):
+    """Two RNNs, one of which reads the sequence from its end, and what they say of each step.
+
+    Args:
+        forward_rnn, backward_rnn: the RNNs; both get the direction with the call.
+        merge_fn: what makes a step's output of the two (default: concatenates the features).
+        time_major: as for `RNN`.
+        return_carry: return `((forward carry, backward carry), outputs)`.
+        rngs: streams for carries that are drawn.
+
+    Raises:
+        ValueError: both RNNs are one object, whose parameters would be shared.
+
+    >>> import bevel.numpy as bnp
+    >>> from bevel import nn
+    >>> rngs = nn.Rngs(0)
+    >>> both = nn.Bidirectional(*[nn.RNN(nn.GRUCell(3, 4, rngs=rngs)) for _ in range(2)])
+    >>> both(bnp.ones((2, 5, 3))).shape
+    (2, 5, 8)
+    """
+
+    def __init__(
+        self,
+        forward_rnn: Any,
+        backward_rnn: Any,
+        *,
+        merge_fn: Callable[[Any, Any], Any] = _concatenate,
+        time_major: bool = False,
+        return_carry: bool = False,
+        rngs: Rngs | RngStream | None = None,
+    ):
+        if forward_rnn is backward_rnn:
+            raise ValueError(
+                "Bidirectional: forward_rnn and backward_rnn are one object.\n"
+                "Why: both directions would share their parameters.\n"
+                "Write instead: two RNNs; to share on purpose, two RNNs around one cell."
+            )
+        self.forward_rnn = forward_rnn
+        self.backward_rnn = backward_rnn
+        self.merge_fn = merge_fn
+        self.time_major = time_major
+        self.return_carry = return_carry
+        self.rngs = rngs.carry.fork() if isinstance(rngs, Rngs) else rngs
+
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        initial_carry: tuple[Any, Any] | None = None,
+        rngs: Rngs | RngStream | None = None,
+        seq_lengths: Any = None,
+        return_carry: bool | None = None,
+        time_major: bool | None = None,
+    ) -> Any:
+        """Merged outputs (batch..., time, features), with the carries before them if
+        `return_carry`.
+
+        Args:
+            inputs: as for `RNN`.
+            initial_carry: the two carries to start from.
+            rngs: streams for carries that are drawn.
+            seq_lengths: as for `RNN`.
+            return_carry: goes before that of the constructor.
+            time_major: likewise.
+        """
+        options = dict(
+            rngs=self.rngs if rngs is None else rngs,
+            seq_lengths=seq_lengths,
+            return_carry=True,
+            time_major=self.time_major if time_major is None else time_major,
+        )
+        first, last = (None, None) if initial_carry is None else initial_carry
+        ahead, out = self.forward_rnn(inputs, initial_carry=first, reverse=False, **options)
+        back, out_back = self.backward_rnn(
+            inputs, initial_carry=last, reverse=True, keep_order=True, **options
+        )
+        merged = tree.map(self.merge_fn, out, out_back)
+        wanted = self.return_carry if return_carry is None else return_carry
+        return ((ahead, back), merged) if wanted else merged

@@ -14,8 +14,9 @@ import bevel.numpy as bnp
 from bevel import random
 from bevel.core import dtypes
 from bevel.core.handle import Handle
+from bevel.nn.filters import to_predicate
 from bevel.nn.module import Module
-from bevel.nn.variables import RngCount, RngKey
+from bevel.nn.variable import RngCount, RngKey
 
 
 def _as_key(seed: Any) -> Any:
@@ -142,6 +143,18 @@ class Rngs(Module):
         """Streams of their own, each starting from the next key of one here."""
         return Rngs({name: stream.fork() for name, stream in self.items()})
 
-    def split(self, k: int | tuple[int, ...]) -> Rngs:
-        """Streams of `k` keys at once, for `vmap`."""
-        return Rngs({name: stream.split(k) for name, stream in self.items()})
+    def split(self, k: int | tuple[int, ...] | Mapping[Any, Any]) -> Rngs:
+        """Streams of `k` keys at once, for `vmap`.
+
+        Args:
+            k: a shape, or shapes by filter (`{"dropout": 3}`); the streams that no filter takes, or
+                one with None, are forked.
+        """
+        rules = k if isinstance(k, Mapping) else {...: k}
+        predicates = [(to_predicate(f), n) for f, n in rules.items()]
+
+        def fresh(name: str, stream: RngStream) -> RngStream:
+            taken = [n for p, n in predicates if p((name, "key"), stream.key)]
+            return stream.split(taken[0]) if taken and taken[0] is not None else stream.fork()
+
+        return Rngs({name: fresh(name, stream) for name, stream in self.items()})

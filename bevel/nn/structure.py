@@ -310,6 +310,8 @@ def structure_of(x: Any) -> Structure:
 def build(graphdef: GraphDef, contents: Mapping[Path, Any]) -> tuple[Any, set[Path]]:
     """A new object of that structure whose cells have these contents, and the paths that were used.
 
+    A content that is a cell is taken itself.
+
     Raises:
         ValueError: a path is missing; the message names it.
     """
@@ -325,6 +327,8 @@ def build(graphdef: GraphDef, contents: Mapping[Path, Any]) -> tuple[Any, set[Pa
                 "Write instead: nn.merge(graphdef, *states) with all the states that nn.split gave."
             )
         used.add(path)
+        if isinstance(contents[path], Cell):
+            return contents[path]
         cell = node.cls.__new__(node.cls)
         Cell.__init__(cell, contents[path])
         if hasattr(node.cls, "_metadata"):

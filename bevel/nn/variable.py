@@ -134,6 +134,12 @@ class Intermediate(Variable):
     __slots__ = ()
 
 
+class Perturbation(Variable):
+    """Zeros that are added to a value, so that its gradient can be asked for (`Module.perturb`)."""
+
+    __slots__ = ()
+
+
 class RngState(Variable):
     """What a random stream keeps."""
 
@@ -156,3 +162,83 @@ class OptState(Variable):
     """What an optimizer keeps."""
 
     __slots__ = ()
+
+
+_types: dict[str, type[Variable]] = {}
+
+
+def register_variable_name(
+    name: str, typ: type[Variable] | None = None, *, overwrite: bool = False
+) -> Any:
+    """Give a class of variables a name; without a class, a decorator.
+
+    Raises:
+        ValueError: the name is taken.
+
+    >>> from bevel import nn
+    >>> @nn.register_variable_name("slow_weights")
+    ... class Slow(nn.Variable):
+    ...     pass
+    >>> nn.variable_type_from_name("slow_weights") is Slow
+    True
+    """
+    if typ is None:
+        return lambda t: register_variable_name(name, t, overwrite=overwrite)
+    if name in _types and not overwrite and _types[name] is not typ:
+        raise ValueError(f"the name {name!r} is that of {_types[name]}; or say overwrite=True")
+    _types[name] = typ
+    return typ
+
+
+def variable_type_from_name(
+    name: str, /, *, base: type[Variable] = Variable, allow_register: bool = False
+) -> type[Variable]:
+    """The class with a name, such as "params"; with `allow_register`, a new one if there is none.
+
+    Raises:
+        ValueError: there is none.
+
+    >>> from bevel import nn
+    >>> nn.variable_type_from_name("params")
+    <class 'bevel.nn.variable.Param'>
+    """
+    if name not in _types:
+        if not allow_register:
+            raise ValueError(
+                f"no class of variables has the name {name!r}; there are {sorted(_types)}.\n"
+                "Write instead: nn.register_variable_name(name, cls)."
+            )
+        return register_variable_name(name, type(name, (base,), {"__slots__": ()}))
+    return _types[name]
+
+
+def variable_name_from_type(typ: type[Variable], /, *, allow_register: bool = False) -> str:
+    """The name of a class; with `allow_register`, a class without one gets its own name in small
+    letters.
+
+    Raises:
+        ValueError: it has none.
+
+    >>> from bevel import nn
+    >>> nn.variable_name_from_type(nn.BatchStat)
+    'batch_stats'
+    """
+    for name, known in _types.items():
+        if known is typ:
+            return name
+    if not allow_register:
+        raise ValueError(
+            f"{typ} has no name; write nn.register_variable_name(name, {typ.__name__})"
+        )
+    register_variable_name(typ.__name__.lower(), typ)
+    return typ.__name__.lower()
+
+
+for _name, _type in {
+    "params": Param,
+    "batch_stats": BatchStat,
+    "cache": Cache,
+    "intermediates": Intermediate,
+    "perturbations": Perturbation,
+}.items():
+    register_variable_name(_name, _type)

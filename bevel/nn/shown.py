@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,3 +66,26 @@ def _layout(
         return line
     pad = " " * (indent + 2)
     return opening + "\n" + "".join(f"{pad}{p},\n" for p in parts) + " " * indent + closing
+
+
+def show_html(module: Any) -> str:
+    """A module for a notebook: parts that fold out, with shapes in place of arrays."""
+    return f"<div style='font-family: monospace'>{_fold('', module, {}, ())}</div>"
+
+
+def _fold(label: str, x: Any, shown: dict[int, str], path: Path) -> str:
+    head = f"<b>{html.escape(label)}</b>"
+    if isinstance(x, Cell) or not _holds_cells(x) or id(x) in shown:
+        return (
+            f"<div style='margin-left: 2em'>{head}{html.escape(_show(x, '', 0, shown, path))}</div>"
+        )
+    if is_module(x):
+        shown[id(x)] = path_text(path)
+        parts = [(k, v) for k, v in vars(x).items() if _worth_showing(k, v)]
+    else:
+        pairs, _ = tree.flatten_with_path(x, is_leaf=lambda y: y is not x)
+        parts = [(step_of(p[0]), v) for p, v in pairs]
+    inner = "".join(_fold(f"{k}: ", v, shown, (*path, k)) for k, v in parts)
+    name = html.escape(f"{type(x).__name__} ({len(parts)})")
+    opened = "" if path else " open"
+    return f"<details style='margin-left: 2em'{opened}><summary>{head}{name}</summary>{inner}</details>"

@@ -128,9 +128,10 @@ class State(MutableMapping):
         `...`.
 
         Raises:
+            TypeError: a filter is a class of variables, and the state holds arrays.
             ValueError: an array is taken by no filter.
         """
-        *parts, rest = _distribute(_flat(self, ()), to_predicates(filters))
+        *parts, rest = _distribute(_flat(self, ()), _by_path(self, filters))
         _check_exhausted("State.split", rest)
         return tuple(map(State.from_flat_path, parts))
 
@@ -141,7 +142,7 @@ class State(MutableMapping):
         >>> nn.State({"a": 1, "b": 2}).filter(nn.PathContains("a"))
         State({'a': 1})
         """
-        parts = _distribute(_flat(self, ()), to_predicates(filters))[:-1]
+        parts = _distribute(_flat(self, ()), _by_path(self, filters))[:-1]
         states = tuple(map(State.from_flat_path, parts))
         return states[0] if len(states) == 1 else states
 
@@ -157,6 +158,22 @@ class State(MutableMapping):
 
     def __repr__(self) -> str:
         return f"State({_show(self, 6)})"
+
+
+def _by_path(state: State, filters: Any) -> list[Predicate]:
+    """The predicates of filters that can tell arrays apart."""
+    for f in filters:
+        if isinstance(f, type) and issubclass(f, Cell) and not _holds_cells(state):
+            raise TypeError(
+                f"a State holds arrays, which {f.__name__} does not tell apart.\n"
+                f"Write instead: nn.state(model, nn.{f.__name__}), which chooses variables of the "
+                "model; or a filter by path."
+            )
+    return to_predicates(filters)
+
+
+def _holds_cells(state: State) -> bool:
+    return any(isinstance(x, Cell) for x in state.flat_state().values())
 
 
 def _as_state(value: Any) -> Any:
@@ -358,7 +375,7 @@ def pop(node: Any, *filters: Any) -> Any:
     `nn.state`.
 
     Raises:
-        ValueError: no filter is given, or a variable stands in a list or tuple.
+        ValueError: no filter is given, or a variable stands in a tuple.
 
     >>> import bevel as bv
     >>> from bevel import nn
@@ -379,7 +396,7 @@ def pop(node: Any, *filters: Any) -> Any:
     parts = _distribute(zip(found.paths, found.cells, strict=True), to_predicates(filters))[:-1]
     states = tuple(_read(part) for part in parts)
     gone = {id(c) for part in parts for c in part.values()}
-    for path, cell in found.by_path.items():
+    for path, cell in reversed(found.by_path.items()):  # so that places in a list stay right
         if id(cell) in gone and path in found.owners:
             _remove(found.owners[path], path)
     return states[0] if len(states) == 1 else states
@@ -388,7 +405,7 @@ def pop(node: Any, *filters: Any) -> Any:
 def _remove(owner: Any, path: Path) -> None:
     if is_module(owner):
         delattr(owner, path[-1])
-    elif isinstance(owner, MutableMapping):
+    elif isinstance(owner, MutableMapping | list):
         del owner[path[-1]]
     else:
         raise ValueError(
