@@ -6,6 +6,7 @@ for the oracle, which sees double precision. A name that ends in "'" is also dif
 """
 
 import numpy as np
+import pytest
 
 import bevel as bv
 import bevel.numpy as bnp
@@ -83,3 +84,14 @@ def check_gradient(row, mine, tol=3e-4):
     slope = (moved(step) - moved(-step)) / (2 * step)
     np.testing.assert_allclose(exact, slope, rtol=tol, atol=tol, err_msg=f"gradient of {name}")
     assert all(g.dtype == xs[i].dtype for i, g in zip(wrt, grads, strict=True))
+
+
+def near(found, expected, tol, what):
+    """One array, where `same` takes a list as several."""
+    same(found, np.asarray(expected), tol, what)
+
+
+def wrong(error, *calls):
+    for call in calls:
+        with pytest.raises(error):
+            call()

@@ -15,7 +15,7 @@ from bevel.core import dtypes
 from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
 from bevel.numpy.arguments import number
-from bevel.scipy.operands import one_of
+from bevel.scipy.operands import at_least_single, one_of
 
 
 def _mirror(index: Any, size: int) -> Any:
@@ -96,7 +96,7 @@ def map_coordinates(
             f"{name}: {len(places)} coordinate arrays for an input of shape {x.shape}; give one "
             "for each axis"
         )
-    wide = dtypes.promote(np.dtype(x.dtype), False, dtypes.float32, False)[0]
+    wide = at_least_single(x.dtype)
     real = dtypes.real_dtype(wide)  # in which weights are multiplied
     axes = []
     for coordinate, size in zip(places, x.shape, strict=True):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bevel.core import dtypes
 from bevel.core.handle import wrap
 from bevel.numpy.arguments import cast, number
 from bevel.numpy.convert import promote, to_inexact
@@ -18,6 +19,11 @@ def inexacts(name: str, *arrays: Any) -> list[Any]:
     values, _ = promote(*arrays)
     dtype = to_inexact(np.dtype(values[0].dtype))
     return [wrap(cast(v, dtype)) for v in values]
+
+
+def at_least_single(dtype: Any) -> np.dtype:
+    """A floating or complex dtype to compute in: float32 in place of half precision."""
+    return dtypes.promote(np.dtype(dtype), False, dtypes.float32, False)[0]
 
 
 def one_of(name: str, what: str, value: Any, known: Any) -> None:

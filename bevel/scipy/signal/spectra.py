@@ -19,7 +19,7 @@ from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
 from bevel.lax.elementwise import complex
 from bevel.numpy.arguments import axis_of, integer, number
-from bevel.scipy.operands import inexacts, one_of
+from bevel.scipy.operands import at_least_single, inexacts, one_of
 from bevel.scipy.signal.trends import detrend as remove_trend
 
 _EXTENSIONS: dict[str | None, dict[str, Any]] = {
@@ -150,7 +150,8 @@ def _spectra(
     one_of(name, "scaling", scaling, ("density", "spectrum"))
     one_of(name, "boundary", boundary, _EXTENSIONS)
     signals = inexacts(name, *([x] if y is None else [x, y]))
-    dtype = np.dtype(signals[0].dtype)
+    dtype = at_least_single(signals[0].dtype)
+    signals = [s.astype(dtype) for s in signals]
     real = dtypes.real_dtype(dtype)
     ndim = max(s.ndim for s in signals)
     signals = [bnp.moveaxis(s, axis_of(name, axis, s.ndim), -1) for s in signals]
@@ -272,14 +273,14 @@ def csd(
 ) -> tuple[Any, Any]:
     """Cross power spectral density of two signals by Welch's method: the mean over segments.
 
-    Arguments are those of `stft`, `nperseg` 256 or what there is; zeros follow the shorter signal.
+    Arguments are those of `stft`; zeros follow the shorter signal.
 
     Args:
         x: a signal.
         y: another one; None for that of x with itself, which is real.
         fs: samples per unit of time.
         window: as in `stft`.
-        nperseg: samples in a segment.
+        nperseg: samples in a segment (None: 256, or all if there are fewer).
         noverlap: samples that a segment shares with the next.
         nfft: points of each transform.
         detrend: what is taken off each segment.

@@ -25,7 +25,7 @@ from bevel.lax import linalg as lax_linalg
 from bevel.lax.loops import while_loop
 from bevel.lax.solves import custom_linear_solve
 from bevel.numpy.arguments import inexact, number
-from bevel.scipy.operands import inexacts, one_of
+from bevel.scipy.operands import at_least_single, inexacts, one_of
 
 _product = functools.partial(bnp.matmul, precision="highest")
 
@@ -48,7 +48,7 @@ class _Vectors:
         self.dtypes = [np.dtype(v.dtype) for v in leaves]
         self.ends = np.cumsum([math.prod(s) for s in self.shapes]).tolist()
         self.size = self.ends[-1] if leaves else 0
-        self.dtype = bnp.result_type(*self.dtypes)
+        self.dtype = at_least_single(bnp.result_type(*self.dtypes))
 
     def ravel(self, x: Any) -> Any:
         leaves = [v.reshape(-1).astype(self.dtype) for v in tree.leaves(x)]
