@@ -37,12 +37,10 @@ types: .venv/.test
 docs: .venv/.test
 	$(BIN)/python -m pdoc -o build/docs bevel
 
-# User programs kept beside the project. Python control flow on traced values comes with a later issue, as do
-# the files that are not named here.
+# User programs kept beside the project. Files that are not named here come with later issues.
 acceptance: .venv/.test
 	$(BIN)/python -m pytest -c /dev/null --rootdir=../shared/acceptance -p no:cacheprovider -q \
-	  ../shared/acceptance/test_keys.py ../shared/acceptance/test_transforms.py ../shared/acceptance/test_state.py \
-	  --deselect test_transforms.py::test_python_control_flow_on_traced_values_under_jit
+	  ../shared/acceptance/test_keys.py ../shared/acceptance/test_transforms.py ../shared/acceptance/test_state.py
 
 bench: .venv/.bench
 	$(BIN)/python -m bench

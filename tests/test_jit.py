@@ -321,7 +321,7 @@ def test_a_leaked_value_names_its_trace():
 
 def test_python_asks_a_traced_value():
     with pytest.raises(bv.errors.TracerBoolConversionError, match=r"(?s)test_jit.py.*lax\.cond"):
-        bv.jit(lambda x: 1 if x > 0 else 2)(1.0)
+        bv.jit(lambda x: [1, 2][bool(x > 0)])(1.0)
     with pytest.raises(TypeError, match="test_jit.py"):
         bv.jit(lambda x: np.sin(np.asarray(x)))(1.0)
     with pytest.raises(TypeError, match="test_jit.py"):

@@ -10,7 +10,7 @@ import pytest
 
 import bevel as bv
 import bevel.numpy as bnp
-from bevel import random
+from bevel import lax, random
 from bevel.core.source import Source
 
 LAM = np.array([0.0, 0.3, 5.0, 30.0, 1e4, np.nan], np.float32)
@@ -359,6 +359,72 @@ def test_reuse_inside_jit_is_reported_while_tracing():
 
     with pytest.warns(random.KeyReuseWarning):
         twice(random.key(0))
+
+
+def test_a_loop_that_draws_from_one_key_is_reported():
+    key = random.key(0)
+    steps = {
+        "scan": lambda k: lax.scan(lambda c, _: (c + random.normal(k), None), 0.0, length=3)[0],
+        "while_loop": lambda k: lax.while_loop(
+            lambda c: c < 9, lambda c: c + random.uniform(k), 0.0
+        ),
+        "fori_loop": lambda k: lax.fori_loop(0, 3, lambda i, c: c + random.normal(k), 0.0),
+    }
+    for name, f in steps.items():
+        for run in (f, bv.jit(f)):
+            with (
+                bv.config(key_reuse="error"),
+                pytest.raises(random.KeyReuseError, match=rf"(?s){name}.*every step.*test_random"),
+            ):
+                run(random.clone(key))
+        with warnings.catch_warnings(), random.allow_key_reuse():
+            warnings.simplefilter("error")
+            f(random.clone(key))
+
+
+def test_loops_over_keys_and_branches_that_share_one_are_no_reuse():
+    def fold(k):
+        return lax.fori_loop(0, 3, lambda i, c: c + random.normal(random.fold_in(k, i)), 0.0)
+
+    def carried(k):
+        def step(c, _):
+            k, total = c
+            k, sub = random.split(k)
+            return (k, total + random.normal(sub)), None
+
+        return lax.scan(step, (k, 0.0), length=3)[0][1]
+
+    def rows(k):
+        return lax.scan(lambda c, k: (c + random.normal(k), None), 0.0, random.split(k, 3))[0]
+
+    def branches(k):
+        x = lax.cond(k.ndim == 0, lambda: random.normal(k), lambda: random.uniform(k))
+        return x + 0
+
+    def traced_branches(k):
+        sub, other = random.split(k)
+        positive = random.normal(other) > 0
+        return lax.cond(positive, lambda: random.normal(sub), lambda: random.uniform(sub))
+
+    with bv.config(key_reuse="error"):
+        for f in (fold, carried, rows, branches, traced_branches):
+            f(random.key(1)), bv.jit(f)(random.key(1))
+        with pytest.raises(random.KeyReuseError, match="second time"):
+            bv.jit(lambda k: traced_branches(k) + random.normal(k))(random.key(1))
+
+
+def test_a_failed_trace_gives_its_keys_back():
+    key = random.key(3)
+
+    @bv.jit
+    def f(x):
+        y = random.normal(key)
+        return x + y + bnp.ones(x.shape[0] - 2) @ x
+
+    with bv.config(key_reuse="error"):
+        with pytest.raises(TypeError):
+            f(bnp.ones(4))
+        random.normal(key)
 
 
 def test_tracing_a_closure_again_is_no_reuse():

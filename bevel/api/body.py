@@ -13,6 +13,7 @@ from bevel.core.handle import Handle, fresh_tag, wrap
 from bevel.core.interpreter import state
 from bevel.core.ref import Cell, Scope
 from bevel.core.source import user_source, where
+from bevel.random.keys import Consumed
 
 
 class Body:
@@ -20,10 +21,20 @@ class Body:
 
     Inputs: captured values, then `handles`, then the contents of `carried` cells. Results: those
         of the
-    function, then what it leaves in the `forced` cells. `changed` are all cells it wrote.
+    function, then what it leaves in the `forced` cells. `changed` are all cells it wrote;
+    `consumed`, the keys it draws from, which whoever uses the body keeps.
     """
 
-    __slots__ = ("carried", "changed", "consts", "forced_tags", "graph", "output", "what")
+    __slots__ = (
+        "carried",
+        "changed",
+        "consts",
+        "consumed",
+        "forced_tags",
+        "graph",
+        "output",
+        "what",
+    )
 
     def __init__(
         self,
@@ -47,7 +58,7 @@ class Body:
         self.what = what
         self.carried = list(carried)
         self.output = Output()
-        with builder, Scope(what, lift) as scope:
+        with Consumed() as self.consumed, builder, Scope(what, lift) as scope:
             for cell in carried:
                 scope.capture(cell)
             result = fun(*rewrap(inputs, [h._tag for h in handles]))

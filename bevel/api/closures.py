@@ -66,6 +66,7 @@ class Closure:
     ):
         self.body = body = Body(what, fun, handles)
         body.refuse_writes()
+        body.consumed.keep()
         own = {id(c) for c in body.consts}
         others = [v for v in closed_over(*rules) if id(v) not in own]
         inputs = [Var(aval_of(v)) for v in others]

@@ -32,16 +32,18 @@ from bevel.api.flat import (
     rewrap,
     struct_of,
 )
+from bevel.api.flow.calls import converted
 from bevel.api.stores import Layout, stored_graph
 from bevel.control.call import call
 from bevel.core import config, tree
 from bevel.core.aval import aval_of
+from bevel.core.errors import TracerBoolConversionError, TracerIntegerConversionError
 from bevel.core.graph import Graph, GraphBuilder
 from bevel.core.handle import Handle, fresh_tag, wrap
 from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.ref import Cell, Scope
 from bevel.core.source import hide_internal_frames
-from bevel.random.keys import consume
+from bevel.random.keys import Consumed, consume
 from bevel.transforms.compile import Program, common_device
 from bevel.transforms.vmap import named_axes
 from bevel.xla import client
@@ -184,6 +186,7 @@ class Jitted:
                 f"jit: arguments {sorted(both)} are both static and donated; a static value has "
                 "no buffer"
             )
+        self._traceable = fun  # with Python's control flow converted, once a trace needed that
         self._static = bool(self.static_nums or self.static_names)
         self._traces: dict[Any, list[Traced]] = {}
         self._direct: dict[tuple, Direct | Bound] = {}
@@ -283,9 +286,15 @@ class Jitted:
             args = list(args)
             for i, value in static:
                 args.insert(i, value)
-            return self.fun(*args, **kwargs, **dict(static_kw))
+            return self._traceable(*args, **kwargs, **dict(static_kw))
 
-        traced = Traced(self, self.what, arguments, rebuild)
+        try:
+            with Consumed() as consumed:
+                traced = Traced(self, self.what, arguments, rebuild)
+            consumed.keep()
+        except (TracerBoolConversionError, TracerIntegerConversionError) as e:
+            self._traceable = converted(self._traceable, e)
+            traced = Traced(self, self.what, arguments, rebuild)
         if not any(isinstance(c, Tracer) for c in traced.consts):
             self._traces.setdefault(key, []).append(traced)
         return arguments, traced

@@ -7,6 +7,7 @@ key). The class users see, `bevel.Array`, adds operators and methods in `bevel/n
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,22 @@ KEY_WORDS = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4, "philox": 2}
 """How many uint32 words a key of each generator has."""
 
 
+_serials = itertools.count()
+
+
 class KeyTag:
-    """Marks a random key: which generator it is for, where it was consumed, and its parts.
+    """Marks a random key: which generator it is for, where it was consumed, and its parts. `serial`
+    tells which of two tags is older.
 
     The value of a key array has one more trailing axis, of `words` uint32, than the user sees.
     """
 
-    __slots__ = ("children", "impl", "used")
+    __slots__ = ("children", "impl", "serial", "used")
 
     def __init__(self, impl: str = "threefry2x32"):
         self.impl = impl
         self.used: Source | None = None
+        self.serial = next(_serials)
         self.children: dict[Any, Handle] = {}
 
     @property

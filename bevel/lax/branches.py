@@ -100,6 +100,8 @@ def choose(
     if converted is not None:
         bodies = bodies_with_state(what, converted, handles)
     _check_branches(what, bodies, funs)
+    for b in bodies:
+        b.consumed.keep()
     consts, graphs = unify_captured(bodies)
     values = cond_op(index, *consts, *[h._v for h in handles], branches=tuple(graphs))
     n = len(bodies[0].output.tags)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -82,17 +83,71 @@ def _not_a_key(name: str, key: Any) -> TypeError:
 
 def consume(name: str, key: Handle) -> None:
     """Note that a key is consumed here, by a draw or by a program; report it if it was before."""
-    mode = config.get("key_reuse")
-    if mode == "allow":
+    if config.get("key_reuse") == "allow":
         return
     here, tag = user_source(), key._tag
     before, tag.used = tag.used, here
+    if _notes.open is not None:
+        _notes.open.append((tag, before, here, name))
     if before is None:
         return
     # A function that is traced again consumes the keys it closes over again, at the same line.
     retraced = before == here and state.current is not EAGER and not isinstance(key._v, Tracer)
     if not retraced:
-        _report(mode, name, before, here)
+        _report(
+            f"a random key is consumed a second time, by {name} at {where(here)}; the first was at "
+            f"{where(before)}",
+            "key, subkey = random.split(key), and give each draw a key of its own",
+            here,
+        )
+
+
+class _Notes(threading.local):
+    open: list[Any] | None = None
+
+
+_notes = _Notes()
+
+
+class Consumed:
+    """The keys that are consumed in a block, which may be traced again, or be one of several of
+    which one runs: after it they count as before, until `keep`.
+
+    >>> k = key(0)
+    >>> with Consumed() as seen:
+    ...     a = split(k)
+    >>> b = split(k)  # no report
+    """
+
+    __slots__ = ("_notes", "_outer", "_start")
+
+    def __enter__(self) -> Consumed:
+        self._notes: list[Any] = []
+        self._outer, _notes.open = _notes.open, self._notes
+        self._start = KeyTag().serial
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        _notes.open = self._outer
+        for tag, before, _, _ in reversed(self._notes):
+            tag.used = before
+
+    def keep(self, every_step_of: str = "") -> None:
+        """They are consumed after all; by every step of a loop, if it is named, which is reported
+        for keys from outside of it.
+        """
+        for tag, before, here, name in self._notes:
+            if _notes.open is not None:
+                _notes.open.append((tag, before, here, name))
+            tag.used = here
+            if every_step_of and tag.serial < self._start and config.get("key_reuse") != "allow":
+                _report(
+                    f"a random key from outside {every_step_of} is consumed by every step of it, "
+                    f"by {name} at {where(here)}",
+                    "keys = random.split(key, n), and loop over the keys; or "
+                    "random.fold_in(key, i) in step i",
+                    here,
+                )
 
 
 def sampler(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,15 +189,14 @@ _reported: dict[Any, Any] = {}
 """What `warnings` has shown, so that a loop is reported once."""
 
 
-def _report(mode: str, name: str, before: Source, here: Source | None) -> None:
+def _report(what: str, instead: str, here: Source | None) -> None:
     message = (
-        f"a random key is consumed a second time, by {name} at {where(here)}; the first was at "
-        f"{where(before)}.\n"
+        f"{what}.\n"
         "Why: draws from one key are the same numbers, or correlated ones.\n"
-        "Write instead: key, subkey = random.split(key), and give each draw a key of its own. "
+        f"Write instead: {instead}. "
         "If the repetition is meant, random.clone(key), or `with random.allow_key_reuse():`."
     )
-    if mode == "error":
+    if config.get("key_reuse") == "error":
         raise KeyReuseError(message)
     file, line = (here.file, here.line) if here else ("<unknown>", 0)
     warnings.warn_explicit(message, KeyReuseWarning, file, line, registry=_reported)
