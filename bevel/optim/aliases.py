@@ -10,7 +10,7 @@ import functools
 from typing import Any
 
 from bevel.optim import moments as m
-from bevel.optim import transforms as t
+from bevel.optim import scaling as t
 from bevel.optim.base import (
     GradientTransformationExtraArgs,
     ScalarOrSchedule,
@@ -472,6 +472,75 @@ def optimistic_gradient_descent(
     """
     return chain(
         m.scale_by_optimistic_gradient(alpha, beta), t.scale_by_learning_rate(learning_rate)
+    )
+
+
+def optimistic_adam_v2(
+    learning_rate: ScalarOrSchedule,
+    *,
+    alpha: Any = 1.0,
+    beta: Any = 1.0,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    mu_dtype: Any = None,
+    nesterov: bool = True,
+) -> Optimizer:
+    """Adam that looks ahead, for games (Daskalakis et al., "Training GANs with Optimism", 2017,
+    arXiv:1711.00141).
+
+    `alpha` and `beta` as for `scale_by_optimistic_gradient`, the others as for `scale_by_adam`.
+
+    >>> from bevel import optim
+    >>> tx, x = optim.optimistic_adam_v2(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.147,  0.147], dtype=float32)
+    """
+    return chain(
+        m.scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
+        m.scale_by_optimistic_gradient(alpha, beta),
+        t.scale_by_learning_rate(learning_rate),
+    )
+
+
+def optimistic_adam(
+    learning_rate: Any,
+    optimism: Any = None,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = True,
+) -> Optimizer:
+    """`optimistic_adam_v2` with a fixed learning rate, and an `optimism` (by default the same) that
+    is not multiplied by it.
+
+    Raises:
+        ValueError: the learning rate is a schedule.
+
+    >>> from bevel import optim
+    >>> tx, x = optim.optimistic_adam(0.1), bnp.array([1.0, -2.0])
+    >>> tx.update(x, tx.init(x), x)[0].round(3)
+    Array([-0.147,  0.147], dtype=float32)
+    """
+    if callable(learning_rate):
+        raise ValueError(
+            "optimistic_adam: the learning rate is a number.\n"
+            "Write instead: optimistic_adam_v2(schedule)."
+        )
+    return optimistic_adam_v2(
+        1.0,
+        alpha=learning_rate,
+        beta=learning_rate if optimism is None else optimism,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        eps_root=eps_root,
+        mu_dtype=mu_dtype,
+        nesterov=nesterov,
     )
 
 

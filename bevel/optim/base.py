@@ -20,21 +20,63 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import bevel.numpy as bnp
 from bevel import lax
 from bevel.core import dtypes, tree
 from bevel.numpy.convert import enter
+from bevel.optim.state_search import ParamsPlaceholder
 
+Params = Updates = OptState = Any
 Schedule = Callable[[Any], Any]
 ScalarOrSchedule = Any
+MaskOrFn = Any
+
+
+class TransformInitFn(Protocol):
+    """The `init` of a transformation."""
+
+    def __call__(self, params: Params) -> OptState:
+        """The state for these parameters."""
+
+
+class TransformUpdateFn(Protocol):
+    """The `update` of a transformation."""
+
+    def __call__(
+        self, updates: Updates, state: OptState, params: Params | None = None
+    ) -> tuple[Updates, OptState]:
+        """The changed updates, and the next state."""
+
+
+class TransformUpdateExtraArgsFn(Protocol):
+    """The `update` of a transformation that takes extra arguments."""
+
+    def __call__(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Updates, OptState]:
+        """The changed updates, and the next state."""
+
+
+@runtime_checkable
+class StatefulSchedule(Protocol):
+    """A schedule that keeps a state, which sees the extra arguments of `update`."""
+
+    def init(self) -> Any:
+        """The state at the start."""
+
+    def update(self, state: Any, **extra_args: Any) -> Any:
+        """The next state."""
+
+    def __call__(self, state: Any, **extra_args: Any) -> Any:
+        """The value for a state."""
 
 
 class GradientTransformation(NamedTuple):
     """`init(params)` and `update(updates, state, params=None)`."""
 
-    init: Callable[..., Any]
+    init: TransformInitFn
     update: Callable[..., Any]
 
 
@@ -81,6 +123,12 @@ def params_of(name: str, params: Any) -> Any:
             "Write instead: updates, state = tx.update(grads, state, params)."
         )
     return params
+
+
+def widened(x: Any, dtype: Any) -> Any:
+    """An array at the dtype that holds its own and this one: float32 numbers beside float64."""
+    x = enter(x)
+    return x.astype(dtypes.promote_types(x.dtype, dtype))
 
 
 def zero_count() -> Any:
@@ -136,6 +184,16 @@ def stateless(f: Callable[[Any, Any], Any]) -> GradientTransformation:
     )
 
 
+def each(f: Callable[[Any], Any]) -> GradientTransformation:
+    """A transformation without state that applies a function to every update."""
+    return stateless(lambda updates, params: tree.map(f, updates))
+
+
+def each_with_param(name: str, f: Callable[[Any, Any], Any]) -> GradientTransformation:
+    """`each` of an update and its parameter; `name` is what errors call it."""
+    return stateless(lambda updates, params: tree.map(f, updates, params_of(name, params)))
+
+
 def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> GradientTransformation:
     """A transformation without state from `f(update, param) -> update`, applied to each array.
 
@@ -144,15 +202,13 @@ def stateless_with_tree_map(f: Callable[[Any, Any], Any]) -> GradientTransformat
     >>> tx.update(x, tx.init(x), x)[0].round(3)
     Array([1., 4.], dtype=float32)
     """
-
-    def each(updates: Any, params: Any) -> Any:
-        return (
+    return stateless(
+        lambda updates, params: (
             tree.map(lambda u: f(u, None), updates)
             if params is None
             else tree.map(f, updates, params)
         )
-
-    return stateless(each)
+    )
 
 
 def set_to_zero() -> GradientTransformation:
@@ -176,6 +232,8 @@ def with_extra_args_support(tx: GradientTransformation) -> GradientTransformatio
     """
     if isinstance(tx, GradientTransformationExtraArgs):
         return tx
+    if hasattr(tx, "gradient_transformation"):  # MultiSteps
+        return tx.gradient_transformation()
     return GradientTransformationExtraArgs(
         tx.init, lambda updates, state, params=None, **extra: tx.update(updates, state, params)
     )
@@ -187,9 +245,7 @@ def _checked(name: str, tx: Any) -> GradientTransformationExtraArgs:
             f"{name}: {tx!r} is no gradient transformation (it has no init and update).\n"
             f"Write instead: {name}(optim.clip(1.0), optim.adam(1e-3)), calling each constructor."
         )
-    return with_extra_args_support(
-        GradientTransformation(tx.init, tx.update) if not isinstance(tx, tuple) else tx
-    )
+    return with_extra_args_support(tx)
 
 
 def chain(*args: GradientTransformation) -> GradientTransformationExtraArgs:
@@ -254,13 +310,22 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
     return GradientTransformationExtraArgs(lambda params: named(inner.init(params)), update)
 
 
-def masked(inner: GradientTransformation, mask: Any) -> GradientTransformationExtraArgs:
+def resolved(choice: Any, like: Any) -> Any:
+    """A tree of masks or labels, which may be given as a function of the parameters."""
+    leaves = tree.leaves(choice)
+    return choice(like) if leaves and callable(leaves[0]) else choice
+
+
+def masked(
+    inner: GradientTransformation, mask: MaskOrFn, *, mask_compatible_extra_args: bool = False
+) -> GradientTransformationExtraArgs:
     """A transformation applied to a part of the parameters; the rest of the updates pass unchanged.
 
     Args:
         inner: the transformation.
         mask: a tree of booleans that is a prefix of the parameters', or a function from
             parameters to one.
+        mask_compatible_extra_args: whether extra arguments of the updates' structure are masked.
 
     >>> import bevel.numpy as bnp
     >>> from bevel import optim
@@ -271,18 +336,23 @@ def masked(inner: GradientTransformation, mask: Any) -> GradientTransformationEx
     inner = with_extra_args_support(inner)
 
     def mask_for(like: Any) -> Any:
-        return mask(like) if callable(mask) else mask
+        return resolved(mask, like)
 
     def hide(m: Any, x: Any) -> Any:
         return tree.map(lambda keep, part: part if keep else MaskedNode(), m, x)
 
     def init(params: Any) -> MaskedState:
+        if isinstance(params, ParamsPlaceholder):
+            return MaskedState(inner.init(params))
         return MaskedState(inner.init(hide(mask_for(params), params)))
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, MaskedState]:
         m = mask_for(updates)
+        if mask_compatible_extra_args:
+            like = tree.structure(updates)
+            extra = {k: hide(m, v) if tree.structure(v) == like else v for k, v in extra.items()}
         shown = None if params is None else hide(m, params)
         new, s = inner.update(hide(m, updates), state.inner_state, shown, **extra)
         chosen = tree.map(lambda keep, changed, old: changed if keep else old, m, new, updates)
@@ -292,7 +362,10 @@ def masked(inner: GradientTransformation, mask: Any) -> GradientTransformationEx
 
 
 def partition(
-    transforms: Mapping[Any, GradientTransformation], param_labels: Any
+    transforms: Mapping[Any, GradientTransformation],
+    param_labels: Any,
+    *,
+    mask_compatible_extra_args: bool = False,
 ) -> GradientTransformationExtraArgs:
     """Another transformation for each group of parameters.
 
@@ -300,6 +373,7 @@ def partition(
         transforms: transformations by label.
         param_labels: a tree of labels that is a prefix of the parameters', or a function from
             parameters to one.
+        mask_compatible_extra_args: as for `masked`.
 
     Raises:
         ValueError: a label has no transformation.
@@ -323,7 +397,11 @@ def partition(
                 f"{sorted(map(str, transforms))}"
             )
         return {
-            k: masked(tx, tree.map(lambda label, k=k: label == k, labels))
+            k: masked(
+                tx,
+                tree.map(lambda label, k=k: label == k, labels),
+                mask_compatible_extra_args=mask_compatible_extra_args,
+            )
             for k, tx in transforms.items()
         }
 

@@ -27,6 +27,14 @@ class ScaleByAdamState(NamedTuple):
     nu: Any
 
 
+class ScaleByBeliefState(NamedTuple):
+    """Step, first moment, and second moment of the prediction error."""
+
+    count: Any
+    mu: Any
+    nu: Any
+
+
 class ScaleByAmsgradState(NamedTuple):
     """Step, moments, and the largest second moment so far."""
 
@@ -101,21 +109,22 @@ class ScaleByOptimisticGradientState(NamedTuple):
 
 
 def _by_moments(
-    step: Callable[[Any, Any, Any, Any], tuple[Any, Any, Any]], mu_dtype: Any = None, start: Any = 0
+    step: Callable[[Any, Any, Any, Any], tuple[Any, Any, Any]],
+    mu_dtype: Any = None,
+    start: Any = 0,
+    state_class: Any = ScaleByAdamState,
 ) -> GradientTransformation:
     """From `step(updates, mu, nu, count) -> (updates, mu, nu)`, with count that of this step."""
 
-    def init(params: Any) -> ScaleByAdamState:
-        return ScaleByAdamState(
+    def init(params: Any) -> Any:
+        return state_class(
             zero_count(), tree.full_like(params, start, mu_dtype), tree.full_like(params, start)
         )
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaleByAdamState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         count = safe_increment(state.count)
         updates, mu, nu = step(updates, state.mu, state.nu, count)
-        return updates, ScaleByAdamState(
-            count, tree.cast(mu, mu_dtype), tree.cast_like(nu, state.nu)
-        )
+        return updates, state_class(count, tree.cast(mu, mu_dtype), tree.cast_like(nu, state.nu))
 
     return GradientTransformation(init, update)
 
@@ -191,7 +200,7 @@ def scale_by_belief(
         mu_hat = _mean(updates, mu, b1, count, nesterov)
         return _over_root(mu_hat, tree.bias_correction(nu, b2, count), eps, 0), mu, nu
 
-    return _by_moments(step)
+    return _by_moments(step, state_class=ScaleByBeliefState)
 
 
 def scale_by_yogi(

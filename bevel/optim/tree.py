@@ -5,14 +5,33 @@ Public as `bevel.optim.tree`; the names are those of `optax.tree`.
 
 from __future__ import annotations
 
+import builtins
 import functools
+import itertools
+import math
 import operator
 from typing import Any
 
 import bevel.numpy as bnp
+from bevel import random
 from bevel.core import dtypes
 from bevel.core import tree as _tree
 from bevel.numpy.convert import enter
+from bevel.optim.state_search import (
+    NamedTupleKey as NamedTupleKey,
+)
+from bevel.optim.state_search import (
+    get as get,
+)
+from bevel.optim.state_search import (
+    get_all_with_path as get_all_with_path,
+)
+from bevel.optim.state_search import (
+    map_params as map_params,
+)
+from bevel.optim.state_search import (
+    set as set,
+)
 
 
 def add(tree_x: Any, tree_y: Any, *other_trees: Any) -> Any:
@@ -89,14 +108,22 @@ def where(condition: Any, tree_x: Any, tree_y: Any) -> Any:
     return _tree.map(lambda x, y: bnp.where(condition, x, y), tree_x, tree_y)
 
 
-def sum(tree: Any) -> Any:  # noqa: A001 (the field's name)
+def sum(tree: Any, associative_reduction: bool = False) -> Any:  # noqa: A001 (the field's name)
     """The sum of all elements of all arrays.
+
+    Args:
+        tree: pytree of arrays.
+        associative_reduction: add the arrays' sums in pairs, then those, and so on.
 
     >>> from bevel import optim
     >>> optim.tree.sum({"x": bnp.ones(3), "y": bnp.ones(2)})
     Array(5., dtype=float32)
     """
-    return _tree.reduce(operator.add, _tree.map(bnp.sum, tree), 0)
+    parts = [bnp.sum(x) for x in _tree.leaves(tree)]
+    while associative_reduction and len(parts) > 1:
+        pairs = itertools.zip_longest(parts[::2], parts[1::2], fillvalue=0)
+        parts = [a + b for a, b in pairs]
+    return functools.reduce(operator.add, parts, 0)
 
 
 def vdot(tree_x: Any, tree_y: Any) -> Any:
@@ -259,3 +286,193 @@ def bias_correction(moment: Any, decay: Any, count: Any) -> Any:
     """
     correction = enter(1 - decay**count)
     return _tree.map(lambda t: t / correction.astype(t.dtype), moment)
+
+
+def _extreme(choose: Any, reduce: Any, start: float, tree: Any) -> Any:
+    """An extreme of all elements; arrays without elements do not count."""
+    parts = [reduce(enter(x)) for x in _tree.leaves(tree) if bnp.size(x)]
+    return functools.reduce(choose, parts, start)
+
+
+def max(tree: Any) -> Any:  # noqa: A001 (the field's name)
+    """The largest element of all arrays, -inf if there is none.
+
+    >>> from bevel import optim
+    >>> optim.tree.max({"x": bnp.array([1.0, 5.0]), "y": bnp.array([3.0])})
+    Array(5., dtype=float32)
+    """
+    return _extreme(bnp.maximum, bnp.max, -float("inf"), tree)
+
+
+def min(tree: Any) -> Any:  # noqa: A001 (the field's name)
+    """The smallest element of all arrays, inf if there is none.
+
+    >>> from bevel import optim
+    >>> optim.tree.min({"x": bnp.array([1.0, 5.0]), "y": bnp.array([3.0])})
+    Array(1., dtype=float32)
+    """
+    return _extreme(bnp.minimum, bnp.min, float("inf"), tree)
+
+
+def size(tree: Any) -> int:
+    """How many elements all arrays have.
+
+    >>> from bevel import optim
+    >>> optim.tree.size({"x": bnp.ones((2, 3)), "y": 1.0})
+    7
+    """
+    return builtins.sum(math.prod(bnp.shape(x)) for x in _tree.leaves(tree))
+
+
+def conj(tree: Any) -> Any:
+    """The complex conjugate of every array.
+
+    >>> from bevel import optim
+    >>> optim.tree.conj({"x": bnp.array([1 + 2j])})
+    {'x': Array([1.-2.j], dtype=complex64)}
+    """
+    return _tree.map(bnp.conj, tree)
+
+
+def real(tree: Any) -> Any:
+    """The real part of every array.
+
+    >>> from bevel import optim
+    >>> optim.tree.real({"x": bnp.array([1 + 2j])})
+    {'x': Array([1.], dtype=float32)}
+    """
+    return _tree.map(bnp.real, tree)
+
+
+def batch_shape(tree: Any, shape: tuple[int, ...] = ()) -> Any:
+    """Every array repeated along new leading axes of this shape.
+
+    >>> from bevel import optim
+    >>> optim.tree.batch_shape({"x": bnp.ones(3)}, (2,))["x"].shape
+    (2, 3)
+    """
+    return _tree.map(lambda x: bnp.broadcast_to(x, (*shape, *bnp.shape(x))), tree)
+
+
+def allclose(a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8, equal_nan: bool = False) -> Any:
+    """Whether all elements of two trees are nearly equal.
+
+    >>> from bevel import optim
+    >>> bool(optim.tree.allclose({"x": bnp.ones(2)}, {"x": bnp.ones(2) + 1e-7}))
+    True
+    """
+    near = _tree.map(lambda x, y: bnp.allclose(x, y, rtol, atol, equal_nan), a, b)
+    return functools.reduce(operator.and_, _tree.leaves(near), True)
+
+
+def _higher(a: Any, b: Any) -> Any:
+    both = dtypes.promote_types(a, b)
+    if both not in (a, b):
+        raise ValueError(
+            f"dtype: neither of {a} and {b} holds the other.\n"
+            "Write instead: dtype(tree, 'promote'), which gives the dtype that holds both."
+        )
+    return both
+
+
+_DTYPE_HANDLERS = {
+    "promote": dtypes.promote_types,
+    "highest": _higher,
+    "lowest": lambda a, b: b if _higher(a, b) == a else a,
+}
+
+
+def dtype(tree: Any, mixed_dtype_handler: str | None = None) -> Any:
+    """The dtype of a tree's arrays; float32 for a tree without any.
+
+    Args:
+        tree: pytree of arrays.
+        mixed_dtype_handler: what to do if they differ: "promote" (the dtype that holds all),
+            "highest" or "lowest" of them; None refuses.
+
+    Raises:
+        ValueError: the dtypes differ and the handler is None, do not compare, or no such handler.
+
+    >>> from bevel import optim
+    >>> optim.tree.dtype({"x": bnp.ones(2), "y": bnp.ones(2, bnp.float16)}, "lowest")
+    dtype('float16')
+    """
+    found = [enter(x).dtype for x in _tree.leaves(tree)] or [dtypes.float32]
+    if mixed_dtype_handler is None:
+        if any(d != found[0] for d in found):
+            raise ValueError(
+                f"dtype: the arrays have the dtypes {sorted({str(d) for d in found})}.\n"
+                "Write instead: dtype(tree, 'promote'), 'highest' or 'lowest'."
+            )
+        return found[0]
+    if mixed_dtype_handler not in _DTYPE_HANDLERS:
+        raise ValueError(
+            f"dtype: mixed_dtype_handler is None or one of {', '.join(_DTYPE_HANDLERS)}, not "
+            f"{mixed_dtype_handler!r}"
+        )
+    return functools.reduce(_DTYPE_HANDLERS[mixed_dtype_handler], found)
+
+
+def ravel(tree: Any) -> tuple[Any, Any]:
+    """All arrays as one vector, and the function that takes such a vector apart again.
+
+    >>> from bevel import optim
+    >>> flat, unravel = optim.tree.ravel({"x": bnp.ones((2, 2)), "y": bnp.zeros(1)})
+    >>> flat.shape, unravel(2 * flat)["x"].shape
+    ((5,), (2, 2))
+    """
+    leaves, treedef = _tree.flatten(tree)
+    arrays = [enter(x) for x in leaves]
+    ends = list(itertools.accumulate((x.size for x in arrays), initial=0))
+    flat = bnp.concatenate([x.reshape(-1) for x in arrays]) if arrays else bnp.zeros(0)
+
+    def unravel(vector: Any) -> Any:
+        parts = zip(arrays, itertools.pairwise(ends), strict=True)
+        return _tree.unflatten(
+            treedef, [vector[i:j].reshape(x.shape).astype(x.dtype) for x, (i, j) in parts]
+        )
+
+    return flat, unravel
+
+
+def split_key_like(rng_key: Any, target_tree: Any) -> Any:
+    """A tree with a random key of its own at each leaf.
+
+    >>> from bevel import optim, random
+    >>> keys = optim.tree.split_key_like(random.key(0), {"x": 1.0, "y": 2.0})
+    >>> random.is_key(keys["x"])
+    True
+    """
+    treedef = _tree.structure(target_tree)
+    return _tree.unflatten(treedef, list(random.split(rng_key, treedef.num_leaves)))
+
+
+def random_like(
+    rng_key: Any, target_tree: Any, sampler: Any = random.normal, dtype: Any = None
+) -> Any:
+    """A tree of random arrays of the same shapes and dtypes.
+
+    Args:
+        rng_key: a key; every leaf draws with its own part of it.
+        target_tree: tree of arrays.
+        sampler: `sampler(key, shape, dtype)`.
+        dtype: of the results, instead of those of the tree.
+
+    >>> from bevel import optim, random
+    >>> optim.tree.random_like(random.key(0), {"x": bnp.ones((2, 3))})["x"].shape
+    (2, 3)
+    """
+    keys = split_key_like(rng_key, target_tree)
+    return _tree.map(
+        lambda x, key: sampler(key, bnp.shape(x), dtype or enter(x).dtype), target_tree, keys
+    )
+
+
+def unwrap_random_key_data(input_tree: Any) -> Any:
+    """The tree with its random keys as the integers they hold.
+
+    >>> from bevel import optim, random
+    >>> optim.tree.unwrap_random_key_data({"key": random.key(7)})
+    {'key': Array([0, 7], dtype=uint32)}
+    """
+    return _tree.map(lambda x: random.key_data(x) if random.is_key(x) else x, input_tree)

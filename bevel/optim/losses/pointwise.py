@@ -18,7 +18,7 @@ from bevel.numpy.convert import enter
 Axis = int | Sequence[int] | None
 
 
-def _floats(name: str, **arrays: Any) -> list[Any]:
+def floats(name: str, **arrays: Any) -> list[Any]:
     """Arrays (or None), refused if they are not floating."""
     out = []
     for argument, x in arrays.items():
@@ -34,7 +34,7 @@ def _floats(name: str, **arrays: Any) -> list[Any]:
 
 
 def _errors(name: str, predictions: Any, targets: Any, same_shape: bool = False) -> Any:
-    (predictions,) = _floats(name, predictions=predictions)
+    (predictions,) = floats(name, predictions=predictions)
     if targets is None:
         return predictions
     targets = enter(targets)
@@ -115,7 +115,7 @@ def cosine_similarity(
     >>> float(optim.cosine_similarity([1.0, 0.0], [3.0, 0.0]))
     1.0
     """
-    a, b = _floats("cosine_similarity", predictions=predictions, targets=targets)
+    a, b = floats("cosine_similarity", predictions=predictions, targets=targets)
     units = []
     for x in (a, b):
         square = bnp.sum(x * x, axis=axis, where=where, keepdims=True)
@@ -145,7 +145,7 @@ def sigmoid_binary_cross_entropy(logits: Any, labels: Any) -> Any:
     >>> round(float(optim.sigmoid_binary_cross_entropy(0.0, 1.0)), 4)
     0.6931
     """
-    (logits,) = _floats("sigmoid_binary_cross_entropy", logits=logits)
+    (logits,) = floats("sigmoid_binary_cross_entropy", logits=logits)
     labels = enter(labels).astype(logits.dtype)
     return -labels * log_sigmoid(logits) - (1.0 - labels) * log_sigmoid(-logits)
 
@@ -164,7 +164,7 @@ def sigmoid_focal_loss(logits: Any, labels: Any, *, alpha: Any = None, gamma: An
     >>> optim.sigmoid_focal_loss([0.0, 3.0], [1.0, 1.0]).round(3)
     Array([0.173, 0.   ], dtype=float32)
     """
-    (logits,) = _floats("sigmoid_focal_loss", logits=logits)
+    (logits,) = floats("sigmoid_focal_loss", logits=logits)
     labels = enter(labels).astype(logits.dtype)
     both = bnp.stack([log_sigmoid(logits), log_sigmoid(-logits)], axis=-1)
     log_miss = logsumexp(both, axis=-1, b=bnp.stack([1 - labels, labels], axis=-1))
@@ -191,7 +191,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, axis: Axis = -1, where: Any 
     >>> round(float(optim.softmax_cross_entropy([0.0, 0.0], [1.0, 0.0])), 4)
     0.6931
     """
-    (logits,) = _floats("softmax_cross_entropy", logits=logits)
+    (logits,) = floats("softmax_cross_entropy", logits=logits)
     where = _mask(where, logits, axis)
     terms = enter(labels) * log_softmax(logits, axis, where)
     return -bnp.sum(terms if where is None else bnp.where(where, terms, 0), axis=axis)
@@ -218,7 +218,7 @@ def softmax_cross_entropy_with_integer_labels(
     [0.6931, 0.0]
     """
     name = "softmax_cross_entropy_with_integer_labels"
-    (logits,) = _floats(name, logits=logits)
+    (logits,) = floats(name, logits=logits)
     labels = enter(labels)
     if not dtypes.is_integer(labels.dtype):
         raise TypeError(
@@ -262,7 +262,7 @@ def poly_loss_cross_entropy(
     >>> optim.poly_loss_cross_entropy([[0.0, 0.0]], [[1.0, 0.0]]).round(3)
     Array([1.693], dtype=float32)
     """
-    logits, labels = _floats("poly_loss_cross_entropy", logits=logits, labels=labels)
+    logits, labels = floats("poly_loss_cross_entropy", logits=logits, labels=labels)
     missed = bnp.sum(labels * (1 - softmax(logits, axis, where)), axis=axis, where=where)
     return softmax_cross_entropy(logits, labels, axis, where) + epsilon * missed
 
@@ -334,7 +334,7 @@ def kl_divergence(log_predictions: Any, targets: Any, axis: Axis = -1, where: An
     >>> round(float(optim.kl_divergence([math.log(0.5), math.log(0.5)], [1.0, 0.0])), 4)
     0.6931
     """
-    log_predictions, targets = _floats(
+    log_predictions, targets = floats(
         "kl_divergence", log_predictions=log_predictions, targets=targets
     )
     zero = targets == 0
@@ -352,7 +352,7 @@ def kl_divergence_with_log_targets(
     Array([2.718], dtype=float32)
     """
     name = "kl_divergence_with_log_targets"
-    log_predictions, log_targets = _floats(
+    log_predictions, log_targets = floats(
         name, log_predictions=log_predictions, log_targets=log_targets
     )
     return bnp.sum(bnp.exp(log_targets) * (log_targets - log_predictions), axis=axis, where=where)
@@ -380,7 +380,7 @@ def smooth_labels(labels: Any, alpha: Any, *, axis: Axis = -1, where: Any = None
     >>> optim.smooth_labels([1.0, 0.0], 0.5)
     Array([0.75, 0.25], dtype=float32)
     """
-    (labels,) = _floats("smooth_labels", labels=labels)
+    (labels,) = floats("smooth_labels", labels=labels)
     if where is not None:
         n = bnp.sum(where, axis=axis, keepdims=True)
     else:
@@ -404,7 +404,7 @@ def triplet_margin_loss(
     >>> optim.triplet_margin_loss([[0.0]], [[1.0]], [[3.0]]).round(3)
     Array([0.], dtype=float32)
     """
-    a, p, n = _floats(
+    a, p, n = floats(
         "triplet_margin_loss", anchors=anchors, positives=positives, negatives=negatives
     )
 
