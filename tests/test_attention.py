@@ -194,6 +194,10 @@ def test_decoding_step_by_step_equals_flax_and_the_whole_at_once():
     assert set(nn.state(ours, nn.Cache)) == {"cached_key", "cached_value", "cache_index"}
     with pytest.raises(ValueError, match="one position"):
         ours(x)
+    with pytest.raises(ValueError, match="cache of 4 positions is full"):
+        ours(x[:, :1])
+    ours.init_cache(x.shape)
+    assert step(ours, x[:, :1]).shape == (2, 1, 6) and step._cache_size() == 1
 
 
 def test_the_weights_are_shown():

@@ -140,3 +140,38 @@ def test_errors_of_more_layers():
         nn.ConvTranspose(3, 4, (3,), rngs=rngs)(bnp.ones((2, 5, 2)))
     with pytest.raises(ValueError, match="ConvTranspose: \\(1, 2\\) does not fit"):
         nn.ConvTranspose(3, 4, (3,), (1, 2), rngs=rngs)(bnp.ones((2, 5, 3)))
+
+
+def test_scaled_matmul():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 3, 8)), rng.normal(size=(2, 5, 8))
+    a_scales, b_scales = rng.uniform(1, 2, (2, 3, 4)), rng.uniform(1, 2, (2, 5, 2))
+    low = [bnp.asarray(x, bnp.float8_e4m3fn) for x in (a, b)]
+    wide = [np.asarray(x.astype("float32")) for x in low]
+    want = np.einsum(
+        "bmk,bnk->bmn", wide[0] * np.repeat(a_scales, 2, 2), wide[1] * np.repeat(b_scales, 4, 2)
+    )
+    np.testing.assert_allclose(
+        nn.scaled_matmul(*low, a_scales, b_scales), want, rtol=1e-5, atol=1e-5
+    )
+    assert nn.scaled_matmul(*low, a_scales, b_scales, "bfloat16").dtype == bnp.bfloat16
+    with pytest.raises(ValueError, match="do not fit"):
+        nn.scaled_matmul(a, b, a_scales[:, :, :3], b_scales)
+    with pytest.raises(ValueError, match="three axes"):
+        nn.scaled_matmul(a[0], b, a_scales, b_scales)
+
+
+def test_a_stable_standardize():
+    jax = peer("jax")
+    x = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32) + 300
+    got = nn.standardize(x, algorithm="stable")
+    np.testing.assert_allclose(got, jax.nn.standardize(x, algorithm="stable"), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="'fast' or 'stable'"):
+        nn.standardize(x, algorithm="other")
+
+
+def test_sequential_hands_on_streams():
+    drop = nn.Sequential(nn.Dropout(0.5), lambda x: x * 2, nn.Dropout(0.0))
+    ys = [drop(bnp.ones(40), rngs=nn.Rngs(dropout=i)) for i in (0, 0, 1)]
+    np.testing.assert_array_equal(ys[0], ys[1])
+    assert set(ys[0].tolist()) == {0.0, 4.0} and not np.array_equal(ys[0], ys[2])

@@ -132,7 +132,9 @@ def test_modules_made_under_vmap():
     assert made.linear.kernel.shape == (2, 3, 2) and made.norm.mean.shape == (3, 2)
     assert rest.shape == (3,) and made.drop.rngs.key.shape == (3,)
     inside = bv.jit(lambda k: bv.vmap(lambda k: nn.Linear(2, 2, rngs=nn.Rngs(k)))(k)(bnp.ones(2)))
-    with pytest.raises(TypeError, match="dot_general"):  # stacked weights are no weights of one layer
+    with pytest.raises(
+        TypeError, match="dot_general"
+    ):  # stacked weights are no weights of one layer
         inside(random.split(random.key(0), 3))
     with pytest.raises(ValueError, match="out_axes=None differs"):
         bv.vmap(lambda k: Block(2, nn.Rngs(k)), out_axes=None)(random.split(random.key(0), 2))
@@ -249,6 +251,9 @@ def test_stack_equals_its_layers(remat):
     run = bv.jit(lambda m, x: m(x))
     np.testing.assert_allclose(run(model, x), want, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(model.layer.calls, [1, 1, 1])
+    run(start_over := nn.clone(start), x)
+    run(start_over, x)
+    assert run._cache_size() == 1
     assert len(set(map(int, model.layer.drop.rngs.count.value))) == 1
     for i, layer in enumerate(layers):
         np.testing.assert_allclose(model.layer.norm.var[i], layer.norm.var, rtol=1e-4, atol=1e-6)

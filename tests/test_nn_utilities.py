@@ -277,3 +277,30 @@ def test_sowing_without_a_capture_keeps_it_in_the_module():
     model.inner.total = nn.Param(0.0)
     with pytest.raises(ValueError, match="sow: Inner.total is a Param"):
         model(1.0)
+
+
+class Sower(nn.Linear):
+    def __call__(self, x):
+        self.sow(nn.Intermediate, "before", x)
+        return self.perturb("after", bnp.tanh(super().__call__(x)))
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_captures_inside_a_stack(remat):
+    model = nn.Sequential(nn.Stack(Sower, 3, 2, 2, rngs=nn.Rngs(0), remat=remat))
+    stack, x = model.layers[0], bnp.array([1.0, -0.5])
+    inputs = [x]
+    for i in range(3):
+        inputs.append(bnp.tanh(inputs[-1] @ stack[i].kernel + stack[i].bias))
+    for f in (nn.capture(model, nn.Intermediate), bv.jit(nn.capture(model, nn.Intermediate))):
+        y, seen = f(x)
+        (before,) = seen.layers[0].layer.before
+        np.testing.assert_allclose(before, bnp.stack(inputs[:3]), rtol=1e-5)
+        np.testing.assert_allclose(y, inputs[3], rtol=1e-5)
+    _, zeros = nn.capture(model, nn.Perturbation)(x)
+    assert zeros.layers[0].layer.after.shape == (3, 2)
+    grads = bv.grad(lambda p: (nn.capture(model, init=p)(x) ** 2).sum())(zeros)
+    np.testing.assert_allclose(grads.layers[0].layer.after[2], 2 * inputs[3], rtol=1e-5)
+    slope = 1 - inputs[3] ** 2
+    want = (2 * inputs[3] * slope) @ stack[2].kernel.value.T
+    np.testing.assert_allclose(grads.layers[0].layer.after[1], want, rtol=1e-4)

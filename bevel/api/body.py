@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from bevel.api.flat import Output, as_handle, rewrap, type_text
+from bevel.api.naming import cell_name
 from bevel.core.aval import Aval, aval_of
 from bevel.core.errors import StateError
 from bevel.core.graph import Graph, GraphBuilder, Var
@@ -31,6 +32,7 @@ class Body:
         "consts",
         "consumed",
         "forced_tags",
+        "fun",
         "graph",
         "output",
         "what",
@@ -56,6 +58,7 @@ class Body:
             return wrap(tracer, fresh_tag(content._tag))
 
         self.what = what
+        self.fun = fun
         self.carried = list(carried)
         self.output = Output()
         with Consumed() as self.consumed, builder, Scope(what, lift) as scope:
@@ -72,7 +75,7 @@ class Body:
 
     def refuse_writes(self) -> None:
         """Raise if the function writes state cells."""
-        refuse_writes(self.what, self.changed)
+        refuse_writes(self.what, self.changed, self.fun)
 
     @property
     def out_avals(self) -> list[Aval]:
@@ -85,10 +88,10 @@ class Body:
         return list(map(type_text, self.out_avals, self.output.tags))
 
 
-def refuse_writes(what: str, cells: Collection[Cell]) -> None:
+def refuse_writes(what: str, cells: Collection[Cell], fun: Any = None) -> None:
     """Raise StateError if a function wrote any cells that nobody would carry on."""
     if cells:
-        names = sorted({type(c).__name__ for c in cells})
+        names = sorted({cell_name(c, fun) for c in cells})
         raise StateError(
             f"{what} writes a state cell ({', '.join(names)}) at {where(user_source())}.\n"
             "Why: it may run any number of times, or never, so what it writes has no meaning.\n"
@@ -100,7 +103,7 @@ def body_with_state(what: str, fun: Callable[..., Any], handles: Sequence[Handle
     """A body whose written cells are all carried in and out."""
     body = Body(what, fun, handles)
     while set(body.changed) - set(body.carried):
-        cells = [*body.carried, *[c for c in body.changed if c not in body.carried]]
+        cells = list(dict.fromkeys([*body.carried, *body.changed]))
         body = Body(what, fun, handles, cells, cells)
     return body
 
@@ -109,13 +112,13 @@ def bodies_with_state(
     what: str, funs: Sequence[Callable[..., Any]], handles: Sequence[Handle]
 ) -> list[Body]:
     """Bodies over the same inputs that all return the contents of every cell any of them writes."""
-    forced: list[Cell] = []
+    forced: dict[Cell, None] = {}  # in order; a list would ask the cells whether they are equal
     while True:
-        bodies = [Body(what, f, handles, forced=forced) for f in funs]
-        new = [c for b in bodies for c in b.changed if c not in forced]
-        if not new:
+        bodies = [Body(what, f, handles, forced=list(forced)) for f in funs]
+        written = dict.fromkeys(c for b in bodies for c in b.changed)
+        if written.keys() <= forced.keys():
             return bodies
-        forced += list(dict.fromkeys(new))
+        forced |= written
 
 
 def unify_captured(bodies: Sequence[Body]) -> tuple[list[Any], list[Graph]]:

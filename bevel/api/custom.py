@@ -95,7 +95,7 @@ def _call_eagerly(what: str, fun: Callable[..., Any], arguments: _Arguments) -> 
     output = Output()
     with Scope(what) as scope:
         values = output.flatten(fun(*arguments.full(arguments.handles)), what)
-    refuse_writes(what, scope.changed())
+    refuse_writes(what, scope.changed(), fun)
     return output.unflatten(values)
 
 

@@ -21,6 +21,7 @@ from bevel.api.flat import (
     normalize_argnums,
     rewrap,
 )
+from bevel.api.naming import cell_name
 from bevel.core import dtypes, tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import ParamMutationError
@@ -33,11 +34,13 @@ from bevel.transforms import jvp as flat_jvp
 from bevel.transforms import linearize as flat
 
 
-def _guard(cells: set[Cell], what: str) -> Callable[[Cell], None]:
+def _guard(
+    cells: set[Cell], what: str, fun: Callable[..., Any], args: tuple
+) -> Callable[[Cell], None]:
     def guard(cell: Cell) -> None:
         if cell in cells:
             raise ParamMutationError(
-                f"a parameter is written while {what} differentiates it, at "
+                f"the {cell_name(cell, fun, args)} is written while {what} differentiates it, at "
                 f"{where(user_source())}.\n"
                 "Why: the derivative would be that of the value before the write, and the update "
                 "would be "
@@ -157,7 +160,8 @@ class Flat:
 
     def __call__(self, *values: Any) -> list[Any]:
         """Values of the result, the auxiliary data and the written cells."""
-        scope = Scope(self.what, guard=_guard(set(self.wrt.cells), self.what))
+        guard = _guard(set(self.wrt.cells), self.what, self.fun, self.wrt.args)
+        scope = Scope(self.what, guard=guard)
         result = self.wrt.run(self.fun, values, self.kwargs, scope)
         aux: Any = None
         if self.has_aux:

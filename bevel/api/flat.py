@@ -87,6 +87,14 @@ def as_handle(leaf: Any, what: str) -> Handle:
         return leaf
     if is_array_like(leaf) or hasattr(leaf, "__bevel_array__"):
         return enter(leaf)
+    if is_stateful(leaf):
+        raise TypeError(
+            f"{what} is a {type(leaf).__name__}, which holds state, at {where(user_source())}.\n"
+            "Why: a module is no value to pass on: what a function writes into it is in it after "
+            "the call.\n"
+            "Write instead: use the module in the function, as its argument or from around it, "
+            "and return arrays, or nn.state(model)."
+        )
     raise TypeError(
         f"{what} is a {type(leaf).__name__}, which is not an array, at "
         f"{where(user_source())}.\n"
@@ -190,12 +198,17 @@ def rewrap(values: Iterable[Any], tags: Iterable[Any]) -> list[Any]:
     return [wrap(v, fresh_tag(t)) for v, t in zip(values, tags, strict=True)]
 
 
+def parameter_names(fun: Any) -> list[str]:
+    """Names of a function's parameters, as far as they can be known."""
+    try:
+        return list(inspect.signature(fun).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
 def argument_name(fun: Callable[..., Any], position: int) -> str:
     """`argument 1 (x)` for messages."""
-    try:
-        names = list(inspect.signature(fun).parameters)
-    except (TypeError, ValueError):
-        names = []
+    names = parameter_names(fun)
     shown = f" ({names[position]})" if position < len(names) else ""
     return f"argument {position}{shown}"
 

@@ -34,8 +34,9 @@ def _trace(
         mixed = [x if s else next(traced) for x, s in zip(leaves, stateful, strict=True)]
         a, kw = tree.unflatten(treedef, mixed)
         outs = out.flatten(fun(*a, **kw), what, passed=is_stateful)
+        made = [c for x in out.others.values() for c in cells_of(x) or () if c not in scope.cells]
         graph, consts = builder.finish(inputs, outs)
-    _abstract([c for x in out.others.values() for c in cells_of(x) if c not in scope.cells])
+    _abstract(made)
     return graph, consts, out, len(consts)
 
 

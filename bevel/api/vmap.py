@@ -18,12 +18,14 @@ from bevel.api.flat import (
     is_stateful,
     name_of,
 )
+from bevel.api.naming import cell_name
 from bevel.core import tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import StateError
 from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import state
 from bevel.core.ref import Cell, Scope, write_back
+from bevel.core.source import user_source, where
 from bevel.ops import transpose
 from bevel.transforms.vmap import Axis, Batch, BatchTracer, with_batch_axis
 
@@ -223,12 +225,12 @@ def _run(
         result = fun(*args, **kwargs)
         flat = output.flatten(result, what, passed=is_stateful)
         axes = prefix_leaves(out_axes, result, "vmap: out_axes")
-    made = {
-        cell: a
-        for i, module in output.others.items()
-        for cell, a in axes_of(module, axes[i], "vmap: out_axes").items()
-        if cell not in scope.cells
-    }
+        made = {
+            cell: a
+            for i, module in output.others.items()
+            for cell, a in axes_of(module, axes[i], "vmap: out_axes").items()
+            if cell not in scope.cells
+        }
     axes = [a for i, a in enumerate(axes) if i not in output.others]
     pairs = [interp.split(v) for v in flat]
     outs = [
@@ -240,8 +242,13 @@ def _run(
             tag = cell._content._tag
             placed = _place(*interp.split(cell._content._v), a, tag, axis, what)
             Cell.__init__(cell, wrap(placed, fresh_tag(tag)))
+
+    def name(cell: Cell) -> str:
+        return cell_name(cell, fun, tree.unflatten(call.treedef, call.leaves)[0])
+
     new = {
-        c: _written(interp, c, h, call.cells.get(c), axis, what) for c, h in scope.changed().items()
+        c: _written(interp, c, h, call.cells.get(c), axis, what, name)
+        for c, h in scope.changed().items()
     }
     write_back(new)
     return output.unflatten(outs)
@@ -270,7 +277,13 @@ def _place(value: Any, batched: bool, axis: int | None, tag: Any, size: Axis, wh
 
 
 def _written(
-    interp: Batch, cell: Cell, content: Any, axis: int | None, size: Axis, what: str
+    interp: Batch,
+    cell: Cell,
+    content: Any,
+    axis: int | None,
+    size: Axis,
+    what: str,
+    name: Callable[[Cell], str],
 ) -> Any:
     handle = as_handle(content, "the content of a cell")
     value, batched = interp.split(handle._v)
@@ -279,8 +292,7 @@ def _written(
     if batched:
         raise StateError(
             f"{what}: the function wrote a value that differs from row to row ({aval_of(value)} "
-            "in all) into a "
-            f"{type(cell).__name__} that all rows share.\n"
+            f"in all) into the {name(cell)}, which all rows share, at {where(user_source())}.\n"
             "Write instead: reduce it over the rows first (lax.pmean(x, axis_name)), return it "
             "from the function, "
             "or pass the module with in_axes=0 so that every row has its own variables."

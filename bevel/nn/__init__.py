@@ -112,6 +112,9 @@ __getattr__, __dir__, __all__ = attach(
         "bevel.nn.dropout": [
             "Dropout",
         ],
+        "bevel.nn.early_stopping": [
+            "EarlyStopping",
+        ],
         "bevel.nn.filters": [
             "All",
             "Any",
@@ -177,6 +180,10 @@ __getattr__, __dir__, __all__ = attach(
             "min_pool",
             "pool",
         ],
+        "bevel.nn.precision": [
+            "LossScaler",
+            "Policy",
+        ],
         "bevel.nn.recurrent": [
             "Bidirectional",
             "GRUCell",
@@ -193,6 +200,9 @@ __getattr__, __dir__, __all__ = attach(
         "bevel.nn.rngs": [
             "RngStream",
             "Rngs",
+        ],
+        "bevel.nn.scaled": [
+            "scaled_matmul",
         ],
         "bevel.nn.scanning": [
             "scan",

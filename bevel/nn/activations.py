@@ -346,18 +346,30 @@ def standardize(
     variance: Any = None,
     epsilon: Any = 1e-5,
     where: Any = None,
+    *,
+    algorithm: str = "fast",
 ) -> Any:
     """(x - mean) / sqrt(variance + epsilon), with the mean and variance along an axis where none
     are given.
+
+    `algorithm` says how the variance is found: "fast" as E[x²] - E[x]² in one pass, "stable" as
+    E[(x - E[x])²].
+
+    Raises:
+        ValueError: another algorithm.
 
     >>> from bevel import nn
     >>> nn.standardize([1.0, 3.0], epsilon=0.0)
     Array([-1.,  1.], dtype=float32)
     """
+    if algorithm not in ("fast", "stable"):
+        raise ValueError(f"standardize: algorithm is 'fast' or 'stable', not {algorithm!r}")
     x = _inexact(x)
     if mean is None:
         mean = bnp.mean(x, axis, keepdims=True, where=where)
-    if variance is None:
+    if variance is None and algorithm == "stable":
+        variance = bnp.mean(bnp.square(x - mean), axis, keepdims=True, where=where)
+    elif variance is None:
         square = bnp.mean(x * x, axis, keepdims=True, where=where)
         variance = bnp.clip(square - bnp.square(mean), 0)
     return (x - mean) * lax.rsqrt(enter(variance) + epsilon)

@@ -6,9 +6,11 @@ returned with its result, and the model is not touched: so it works under every 
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import bevel.numpy as bnp
@@ -17,6 +19,8 @@ from bevel.core.source import user_source, where
 from bevel.nn.states import State
 from bevel.nn.structure import Path, Structure, is_module
 from bevel.nn.variable import Variable
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class _Active(threading.local):
@@ -69,9 +73,60 @@ class Capturing:
             self.kept[kind].setdefault(path, bnp.zeros_like(value))
         return value
 
+    def within(self, given: Mapping[Path, Any] = NOTHING) -> Capturing:
+        """A capture of the same modules, for what runs inside another trace."""
+        inner = copy.copy(self)
+        inner.given = {**self.given, **given}
+        inner.kept = {t: {} for t in self.types}
+        inner.outer = _active.capture
+        return inner
+
+    def collected(self) -> tuple[list[tuple[type, Path]], list[Any]]:
+        """Classes and paths of what was sown, and the values."""
+        pairs = [((t, p), v) for t, kept in self.kept.items() for p, v in kept.items()]
+        return [place for place, _ in pairs], [v for _, v in pairs]
+
+    def deliver(self, places: list[tuple[type, Path]], values: list[Any]) -> None:
+        """Keep what a capture within has collected."""
+        for (kind, path), value in zip(places, values, strict=True):
+            old = self.kept[kind].get(path)
+            joined = isinstance(old, tuple) and isinstance(value, tuple)
+            self.kept[kind][path] = (*old, *value) if joined else value
+
+    def given_inside(self, modules: Sequence[Any]) -> dict[Path, Any]:
+        """The perturbations that belong to modules or what is in them."""
+        prefixes = [self.paths[id(m)] for m in modules if id(m) in self.paths]
+        return {p: v for p, v in self.given.items() if any(p[: len(q)] == q for q in prefixes)}
+
     def states(self) -> tuple[State, ...]:
         """One state for each class."""
         return tuple(State.from_flat_path(self.kept[t]) for t in self.types)
+
+
+def current() -> Capturing | None:
+    """The capture under way."""
+    return _active.capture
+
+
+def through(transform: Callable[..., Any], f: Callable[..., Any]) -> Callable[..., Any]:
+    """`transform(f)`, whose results are those of a trace of its own, with what is sown inside."""
+
+    def run(*args: Any) -> Any:
+        outer, places = current(), []
+        if outer is None:
+            return transform(f)(*args)
+
+        def inner(*args: Any) -> Any:
+            with outer.within() as here:
+                out = f(*args)
+            places[:], values = here.collected()
+            return out, values
+
+        out, values = transform(inner)(*args)
+        outer.deliver(places, values)
+        return out
+
+    return run
 
 
 def capture(

@@ -14,7 +14,7 @@ from bevel.nn.checks import features_of
 from bevel.nn.dtypes import promote_dtype
 from bevel.nn.linear import NO_METADATA, as_tuple, default_kernel_init
 from bevel.nn.module import Module
-from bevel.nn.rngs import Rngs
+from bevel.nn.rngs import Rngs, param_key
 from bevel.nn.variable import Param
 from bevel.numpy.convert import enter
 
@@ -123,10 +123,10 @@ class Conv(Module):
         self.kernel_shape = (*self.kernel_size, in_features // feature_group_count, out_features)
         _check_mask("Conv", mask, self.kernel_shape)
         self.kernel = Param(
-            kernel_init(rngs.params(), self.kernel_shape, param_dtype), **kernel_metadata
+            kernel_init(param_key(rngs), self.kernel_shape, param_dtype), **kernel_metadata
         )
         self.bias = (
-            Param(bias_init(rngs.params(), (out_features,), param_dtype), **bias_metadata)
+            Param(bias_init(param_key(rngs), (out_features,), param_dtype), **bias_metadata)
             if use_bias
             else None
         )
@@ -243,10 +243,10 @@ class ConvTranspose(Module):
         self.kernel_shape = (*self.kernel_size, *(channels[::-1] if transpose_kernel else channels))
         _check_mask("ConvTranspose", mask, self.kernel_shape)
         self.kernel = Param(
-            kernel_init(rngs.params(), self.kernel_shape, param_dtype), **kernel_metadata
+            kernel_init(param_key(rngs), self.kernel_shape, param_dtype), **kernel_metadata
         )
         self.bias = (
-            Param(bias_init(rngs.params(), (out_features,), param_dtype), **bias_metadata)
+            Param(bias_init(param_key(rngs), (out_features,), param_dtype), **bias_metadata)
             if use_bias
             else None
         )

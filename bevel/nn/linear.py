@@ -14,7 +14,7 @@ from bevel.nn import initializers
 from bevel.nn.checks import features_of
 from bevel.nn.dtypes import promote_dtype
 from bevel.nn.module import Module
-from bevel.nn.rngs import Rngs
+from bevel.nn.rngs import Rngs, param_key
 from bevel.nn.variable import Param
 from bevel.numpy.convert import enter
 
@@ -72,10 +72,11 @@ class Linear(Module):
         bias_metadata: Mapping[str, Any] = NO_METADATA,
     ):
         self.kernel = Param(
-            kernel_init(rngs.params(), (in_features, out_features), param_dtype), **kernel_metadata
+            kernel_init(param_key(rngs), (in_features, out_features), param_dtype),
+            **kernel_metadata,
         )
         self.bias = (
-            Param(bias_init(rngs.params(), (out_features,), param_dtype), **bias_metadata)
+            Param(bias_init(param_key(rngs), (out_features,), param_dtype), **bias_metadata)
             if use_bias
             else None
         )
@@ -167,13 +168,13 @@ class LinearGeneral(Module):
             )
         batch = tuple(batch_axis[a] for a in self.batch_axis)
         fans = math.prod(batch) * math.prod(self.in_features), math.prod(self.out_features)
-        kernel = kernel_init(rngs.params(), fans, param_dtype)
+        kernel = kernel_init(param_key(rngs), fans, param_dtype)
         self.kernel = Param(
             kernel.reshape(*batch, *self.in_features, *self.out_features), **kernel_metadata
         )
         self.bias = None
         if use_bias:
-            bias = bias_init(rngs.params(), (math.prod(batch) * fans[1],), param_dtype)
+            bias = bias_init(param_key(rngs), (math.prod(batch) * fans[1],), param_dtype)
             self.bias = Param(bias.reshape(*batch, *self.out_features), **bias_metadata)
         self.use_bias = use_bias
         self.dtype = dtype
@@ -254,12 +255,12 @@ class Einsum(Module):
         self.kernel_shape = tuple(kernel_shape)
         self.bias_shape = None if bias_shape is None else tuple(bias_shape)
         self.kernel = Param(
-            kernel_init(rngs.params(), self.kernel_shape, param_dtype), **kernel_metadata
+            kernel_init(param_key(rngs), self.kernel_shape, param_dtype), **kernel_metadata
         )
         self.bias = (
             None
             if self.bias_shape is None
-            else Param(bias_init(rngs.params(), self.bias_shape, param_dtype), **bias_metadata)
+            else Param(bias_init(param_key(rngs), self.bias_shape, param_dtype), **bias_metadata)
         )
         self.dtype = dtype
         self.param_dtype = param_dtype
@@ -351,7 +352,7 @@ class Embed(Module):
         embedding_metadata: Mapping[str, Any] = NO_METADATA,
     ):
         self.embedding = Param(
-            embedding_init(rngs.params(), (num_embeddings, features), param_dtype),
+            embedding_init(param_key(rngs), (num_embeddings, features), param_dtype),
             **embedding_metadata,
         )
         self.num_embeddings = num_embeddings

@@ -11,7 +11,7 @@ from bevel.nn.checks import features_of
 from bevel.nn.dtypes import promote_dtype
 from bevel.nn.linear import NO_METADATA, Linear
 from bevel.nn.module import Module
-from bevel.nn.rngs import Rngs
+from bevel.nn.rngs import Rngs, param_key
 from bevel.nn.variable import Param, Variable
 
 default_a_initializer = initializers.he_uniform()
@@ -81,10 +81,10 @@ class LoRA(Module):
         self.lora_param_type = lora_param_type
         self.promote_dtype = promote_dtype
         self.lora_a = lora_param_type(
-            a_initializer(rngs.params(), (in_features, lora_rank), param_dtype), **a_metadata
+            a_initializer(param_key(rngs), (in_features, lora_rank), param_dtype), **a_metadata
         )
         self.lora_b = lora_param_type(
-            b_initializer(rngs.params(), (lora_rank, out_features), param_dtype), **b_metadata
+            b_initializer(param_key(rngs), (lora_rank, out_features), param_dtype), **b_metadata
         )
 
     def __call__(self, x: Any, **kwargs: Any) -> Any:
@@ -146,6 +146,6 @@ class LoRALinear(Linear):
             b_metadata=b_metadata,
         )
 
-    def __call__(self, inputs: Any) -> Any:
+    def __call__(self, x: Any) -> Any:
         """(..., in_features) to (..., out_features)."""
-        return super().__call__(inputs) + self.lora(inputs)
+        return super().__call__(x) + self.lora(x)

@@ -16,7 +16,7 @@ from bevel.nn import captures, epoch
 from bevel.nn.filters import to_predicate
 from bevel.nn.shown import show, show_html
 from bevel.nn.states import State
-from bevel.nn.structure import Path, Structure, structure_of
+from bevel.nn.structure import Path, Structure, path_text, structure_of
 from bevel.nn.variable import Perturbation, Variable
 from bevel.numpy.convert import is_array_like
 
@@ -65,6 +65,12 @@ class Module:
     def __bevel_chosen__(self, wanted: Any) -> list[Cell]:
         found, taken = structure_of(self), to_predicate(wanted)
         return [c for p, c in zip(found.paths, found.cells, strict=True) if taken(p, c)]
+
+    def __bevel_place__(self, cell: Cell) -> str:
+        found = structure_of(self)
+        path = next(p for p, c in zip(found.paths, found.cells, strict=True) if c is cell)
+        text = path_text(path)
+        return text if text.startswith("[") else f".{text}"
 
     def __bevel_state__(self, contents: Mapping[Cell, Any]) -> State:
         found = structure_of(self)

@@ -10,6 +10,7 @@ import bevel.numpy as bnp
 from bevel import lax
 from bevel.core import dtypes
 from bevel.core.handle import Handle
+from bevel.core.interpreter import is_concrete
 from bevel.core.source import user_source, where
 from bevel.nn import initializers
 from bevel.nn.attention import combine_masks, dot_product_attention
@@ -212,10 +213,11 @@ class MultiHeadAttention(Module):
             rngs: streams, a stream or a key for dropout; goes before that of the constructor.
             sow_weights: keep the weights as an `Intermediate` (`nn.capture`).
             decode: goes before that of the constructor.
-            is_causal: queries do not see later keys.
+            is_causal: queries do not see later keys; in decoding there are none to see.
 
         Raises:
-            ValueError: `inputs_v` without `inputs_k`; decoding without a cache, or of more than
+            ValueError: `inputs_v` without `inputs_k`; decoding without a cache, with a full one (as
+                far as it is known: a compiled call overwrites the last position), or of more than
                 one position; dropout without a stream; the mode was never set.
         """
         if inputs_k is None and inputs_v is not None:
@@ -230,7 +232,9 @@ class MultiHeadAttention(Module):
         value = self.value(features_of("MultiHeadAttention", inputs_v, self.in_kv_features))
         if self.query_ln is not None and self.key_ln is not None:
             query, key = self.query_ln(query), self.key_ln(key)
-        if decode if decode is not None else self.decode:
+        if decode is None:
+            decode = self.decode
+        if decode:
             key, value, mask = self._remember(key, value, mask)
         deterministic = self.dropout_rate == 0 or mode_of(
             "MultiHeadAttention", "deterministic", deterministic, self.deterministic
@@ -247,7 +251,7 @@ class MultiHeadAttention(Module):
             dtype=self.dtype,
             precision=self.precision,
             module=self if sow_weights else None,
-            is_causal=is_causal,
+            is_causal=is_causal and not decode,
         )
         return self.out(x)
 
@@ -267,6 +271,13 @@ class MultiHeadAttention(Module):
                 "Write instead: x[:, i : i + 1] for position i, or init_cache for this batch."
             )
         index = self.cache_index.value
+        if is_concrete(index._v) and int(index) >= most:
+            raise ValueError(
+                f"MultiHeadAttention: the cache of {most} positions is full, at "
+                f"{where(user_source())}.\n"
+                "Write instead: layer.init_cache((batch, most_positions, features)) with more, or "
+                "to start again."
+            )
         start = (*(0,) * len(batch), index, 0, 0)
         for cache, new in ((self.cached_key, key), (self.cached_value, value)):
             cache[...] = lax.dynamic_update_slice(cache.value, new.astype(cache.dtype), start)

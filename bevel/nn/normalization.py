@@ -16,7 +16,7 @@ from bevel.nn.checks import features_of, mode_of
 from bevel.nn.dtypes import canonicalize_dtype, promote_dtype
 from bevel.nn.linear import NO_METADATA, as_tuple
 from bevel.nn.module import Module
-from bevel.nn.rngs import Rngs
+from bevel.nn.rngs import Rngs, param_key
 from bevel.nn.variable import BatchStat, Param
 from bevel.numpy.convert import enter
 
@@ -92,7 +92,7 @@ def _normalize(
 def _parameter(
     wanted: bool, init: Callable[..., Any], rngs: Rngs, n: int, dtype: Any, metadata: Any
 ) -> Any:
-    return Param(init(rngs.params(), (n,), dtype), **metadata) if wanted else None
+    return Param(init(param_key(rngs), (n,), dtype), **metadata) if wanted else None
 
 
 def _value(variable: Any) -> Any:

@@ -18,7 +18,7 @@ from bevel.nn.checks import mode_of
 from bevel.nn.dtypes import canonicalize_dtype
 from bevel.nn.filters import PathContains, to_predicate
 from bevel.nn.module import Module
-from bevel.nn.rngs import Rngs
+from bevel.nn.rngs import Rngs, param_key
 from bevel.nn.structure import path_text, structure_of
 from bevel.nn.variable import BatchStat, Param
 
@@ -94,7 +94,9 @@ class WeightNorm(Module):
         if use_scale:
             for path, cell in self._chosen():
                 shape = tuple(cell.shape[a] for a in self._features(cell.ndim))
-                self.scales[path_text(path)] = Param(scale_init(rngs.params(), shape, param_dtype))
+                self.scales[path_text(path)] = Param(
+                    scale_init(param_key(rngs), shape, param_dtype)
+                )
 
     def _chosen(self) -> list[Any]:
         return [(p, c) for p, c in _variables(self.layer_instance) if self.variable_filter(p, c)]
@@ -181,7 +183,7 @@ class SpectralNorm(Module):
                     "matrix.\nWrite instead: error_on_non_matrix=False to take all its axes but "
                     "the last as one."
                 )
-            u = initializers.normal()(rngs.params(), (1, cell.shape[-1]), param_dtype)
+            u = initializers.normal()(param_key(rngs), (1, cell.shape[-1]), param_dtype)
             sigma = bnp.ones((), param_dtype)
             self.batch_stats[path_text(path)] = {"u": BatchStat(u), "sigma": BatchStat(sigma)}
 
@@ -189,18 +191,17 @@ class SpectralNorm(Module):
         weights = _variables(self.layer_instance) if self.n_steps > 0 else ()
         return [(p, c) for p, c in weights if isinstance(c, Param) and c.ndim > 1]
 
-    def __call__(self, x: Any, *args: Any, update_stats: bool | None = None, **kwargs: Any) -> Any:
+    def __call__(self, x: Any, update_stats: bool | None = None, **kwargs: Any) -> Any:
         """What the layer returns with normalized weights.
 
         Args:
             x: input of the layer.
-            args: further arguments of the layer.
             update_stats: goes before that of the constructor.
             kwargs: keyword arguments of the layer.
         """
         keep = mode_of("SpectralNorm", "update_stats", update_stats, not self.use_running_average)
         contents = {c: self._normalized(path_text(p), c.value, keep) for p, c in self._chosen()}
-        return _call_with(contents, self.layer_instance, x, *args, **kwargs)
+        return _call_with(contents, self.layer_instance, x, **kwargs)
 
     def _normalized(self, name: str, weight: Any, keep: bool) -> Any:
         stats = self.batch_stats[name]

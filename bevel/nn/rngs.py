@@ -7,13 +7,15 @@ saves where it stands. The n-th key of a stream is `fold_in(key, n)`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import bevel.numpy as bnp
 from bevel import random
 from bevel.core import dtypes
 from bevel.core.handle import Handle
+from bevel.core.source import user_source, where
+from bevel.nn import initializers
 from bevel.nn.filters import to_predicate
 from bevel.nn.module import Module
 from bevel.nn.variable import RngCount, RngKey
@@ -69,13 +71,19 @@ class RngStream(Module):
         """A stream of `k` keys at once, for `vmap`, that starts from the next key."""
         return RngStream(random.split(self(), k), tag=self.tag)
 
+    def broadcast(self, k: int | tuple[int, ...]) -> RngStream:
+        """A stream of `k` times the next key, so that all rows of a `vmap` draw the same."""
+        key, shape = self(), (k,) if isinstance(k, int) else tuple(k)
+        return RngStream(bnp.broadcast_to(key, (*shape, *key.shape)), tag=self.tag)
+
 
 class Rngs(Module):
     """Named random streams.
 
     `Rngs(0)` is one stream for everything; `Rngs(params=0, dropout=1)` has two, and `Rngs(0,
     dropout=1)` takes any other name from the first. `rngs.params()` gives the next key of a stream,
-    `rngs()` that of the default.
+    `rngs()` that of the default. The functions of `bevel.random` are methods of both, and so are
+    the initializers: `rngs.normal((2, 3))`, `rngs.params.lecun_normal()((2, 3))`.
 
     Args:
         default: seed or key of the default stream, or a mapping of streams.
@@ -150,11 +158,72 @@ class Rngs(Module):
             k: a shape, or shapes by filter (`{"dropout": 3}`); the streams that no filter takes, or
                 one with None, are forked.
         """
+        return self._fresh(k, RngStream.split)
+
+    def broadcast(self, k: int | tuple[int, ...] | Mapping[Any, Any]) -> Rngs:
+        """Streams of `k` times one key, so that all rows of a `vmap` draw the same; as `split`."""
+        return self._fresh(k, RngStream.broadcast)
+
+    def _fresh(self, k: Any, method: Callable[..., RngStream]) -> Rngs:
         rules = k if isinstance(k, Mapping) else {...: k}
         predicates = [(to_predicate(f), n) for f, n in rules.items()]
 
         def fresh(name: str, stream: RngStream) -> RngStream:
             taken = [n for p, n in predicates if p((name, "key"), stream.key)]
-            return stream.split(taken[0]) if taken and taken[0] is not None else stream.fork()
+            return stream.fork() if not taken or taken[0] is None else method(stream, taken[0])
 
         return Rngs({name: fresh(name, stream) for name, stream in self.items()})
+
+
+def param_key(rngs: Any) -> Any:
+    """The next key of the stream `params`, for a parameter of a layer.
+
+    Raises:
+        TypeError: there are no streams.
+    """
+    if not isinstance(rngs, Rngs) and not hasattr(rngs, "params"):
+        given = "None" if rngs is None else f"of type {type(rngs).__name__}"
+        raise TypeError(
+            f"rngs is {given}, and a layer draws its parameters from its stream `params`, at "
+            f"{where(user_source())}.\n"
+            "Write instead: rngs=nn.Rngs(0), or nn.Rngs(params=0, dropout=1) for streams of their "
+            "own."
+        )
+    return rngs.params()
+
+
+_DRAWS = """
+    ball bernoulli beta binomial bits categorical cauchy chisquare choice dirichlet
+    double_sided_maxwell exponential f gamma generalized_normal geometric gumbel laplace loggamma
+    logistic lognormal maxwell multinomial multivariate_normal normal orthogonal pareto permutation
+    poisson rademacher randint rayleigh t triangular truncated_normal uniform wald weibull_min
+"""
+_INITIALIZERS = """
+    delta_orthogonal glorot_normal glorot_uniform he_normal he_uniform kaiming_normal
+    kaiming_uniform lecun_normal lecun_uniform variance_scaling xavier_normal xavier_uniform
+"""
+
+
+def _draw(name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(random, name)(self(), *args, **kwargs)
+
+    method.__doc__ = f"`random.{name}` with the next key."
+    return method
+
+
+def _initializer(name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        init = getattr(initializers, name)(*args, **kwargs)
+        return lambda *shape, **options: init(self(), *shape, **options)
+
+    method.__doc__ = f"`initializers.{name}` as a function of shape and dtype, with the next key."
+    return method
+
+
+for _make, _names in ((_draw, _DRAWS), (_initializer, _INITIALIZERS)):
+    for _name in _names.split():
+        for _class in (RngStream, Rngs):
+            _method = _make(_name)
+            _method.__name__ = _name
+            setattr(_class, _name, _method)

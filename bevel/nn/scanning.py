@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from bevel.api.flat import axes_of, described, is_stateful
 from bevel.core import tree
 from bevel.core.handle import Handle
 from bevel.core.ref import Cell, Scope, write_back
+from bevel.nn import captures
 from bevel.nn.axes import Carry
 from bevel.numpy.convert import enter
 
@@ -42,9 +44,7 @@ class _Arguments:
                 f"{what}: in_axes has {len(axes)} entries for {len(args)} arguments; give one each"
             )
         self.args = args
-        carried = [
-            i for i, a in enumerate(axes) if a is Carry and not tree.all(map_stateful(args[i]))
-        ]
+        carried = [i for i, a in enumerate(axes) if a is Carry and not _is_module(args[i])]
         if len(carried) > 1:
             raise ValueError(
                 f"{what}: the arguments {carried} are all Carry.\n"
@@ -52,6 +52,7 @@ class _Arguments:
             )
         self.carry = carried[0] if carried else None
         self.cells: dict[Cell, int] = {}
+        self.modules: list[Any] = []
         self.sliced: dict[tuple[int, int], tuple[Any, int]] = {}
         for i, (arg, a) in enumerate(zip(args, axes, strict=True)):
             if i == self.carry:
@@ -60,6 +61,7 @@ class _Arguments:
                 axis = None if axis is Carry else axis
                 if is_stateful(leaf) or isinstance(leaf, Cell):
                     found = axes_of(leaf, axis, f"{what}: in_axes")
+                    self.modules += [leaf] if any(k is not None for k in found.values()) else []
                     self.cells |= {c: k for c, k in found.items() if _is_sliced(c, k)}
                 elif axis is not None:
                     self.sliced[i, j] = enter(leaf), axis
@@ -82,9 +84,10 @@ class _Arguments:
         return tuple(args)
 
 
-def map_stateful(arg: Any) -> list[bool]:
-    """For each leaf, whether it holds cells."""
-    return [is_stateful(x) for x in tree.leaves(arg)] or [False]
+def _is_module(arg: Any) -> bool:
+    """Whether an argument is made of modules only: a carry of such is one that is shared."""
+    leaves = tree.leaves(arg)
+    return bool(leaves) and all(map(is_stateful, leaves))
 
 
 def _is_sliced(cell: Cell, axis: int | None) -> bool:
@@ -177,17 +180,25 @@ def scan(
         results = _Results(what, out_axes)
         cells = list(given.cells)
         written: list[Cell] = []
+        capture, places = captures.current(), []
+        perturbations = capture.given_inside(given.modules) if capture else {}
 
-        def step(carry: Any, rows: tuple[list[Any], list[Any]]) -> Any:
-            arrays, contents = rows
+        def step(carry: Any, rows: Any) -> Any:
+            (arrays, contents), zeros = rows
             shown = dict(zip(cells, contents, strict=True))
-            out, changed = _show(what, shown, f, given.at_step(carry, arrays), kwargs)
+            here = capture and capture.within(dict(zip(perturbations, zeros, strict=True)))
+            with here or contextlib.nullcontext():
+                out, changed = _show(what, shown, f, given.at_step(carry, arrays), kwargs)
             carry, ys = results.split(out)
             written[:] = [c for c in cells if c in changed]
-            return carry, (ys, [changed[c] for c in written])
+            places[:], sown = here.collected() if here else ([], [])
+            return carry, (ys, [changed[c] for c in written], sown)
 
         start = None if given.carry is None else args[given.carry]
-        carry, (ys, contents) = lax.scan(step, start, given.rows(), length, reverse, unroll)
+        xs = given.rows(), list(perturbations.values())
+        carry, (ys, contents, sown) = lax.scan(step, start, xs, length, reverse, unroll)
+        if capture:
+            capture.deliver(places, sown)
         write_back(
             {c: bnp.moveaxis(x, 0, given.cells[c]) for c, x in zip(written, contents, strict=True)}
         )

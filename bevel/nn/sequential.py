@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -35,16 +36,26 @@ class Sequential(Module):
                 )
         self.layers = list(fns)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the last callable returns."""
+    def __call__(self, *args: Any, rngs: Any = None, **kwargs: Any) -> Any:
+        """What the last callable returns; `rngs` goes to each that has such an argument."""
         if not self.layers:
             return args[0] if len(args) == 1 else args or kwargs or None
-        output = self.layers[0](*args, **kwargs)
-        for f in self.layers[1:]:
-            if isinstance(output, tuple):
-                output = f(*output)
-            elif isinstance(output, dict):
-                output = f(**output)
-            else:
-                output = f(output)
+        output: Any = None
+        for i, f in enumerate(self.layers):
+            if i and isinstance(output, tuple):
+                args, kwargs = output, {}
+            elif i and isinstance(output, dict):
+                args, kwargs = (), output
+            elif i:
+                args, kwargs = (output,), {}
+            extra = {"rngs": rngs} if rngs is not None and _takes_rngs(f) else {}
+            output = f(*args, **kwargs, **extra)
         return output
+
+
+def _takes_rngs(f: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.name == "rngs" for p in parameters)

@@ -87,5 +87,5 @@ def _fold(label: str, x: Any, shown: dict[int, str], path: Path) -> str:
         parts = [(step_of(p[0]), v) for p, v in pairs]
     inner = "".join(_fold(f"{k}: ", v, shown, (*path, k)) for k, v in parts)
     name = html.escape(f"{type(x).__name__} ({len(parts)})")
-    opened = "" if path else " open"
-    return f"<details style='margin-left: 2em'{opened}><summary>{head}{name}</summary>{inner}</details>"
+    opening = "<details style='margin-left: 2em'" + (">" if path else " open>")
+    return f"{opening}<summary>{head}{name}</summary>{inner}</details>"

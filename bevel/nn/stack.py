@@ -7,6 +7,7 @@ from typing import Any
 
 from bevel.api.remat import remat as rematerialize
 from bevel.api.vmap import vmap
+from bevel.nn import captures
 from bevel.nn.axes import Carry
 from bevel.nn.module import Module
 from bevel.nn.rngs import Rngs
@@ -72,7 +73,7 @@ class Stack(Module):
             return layer(x, *args, **kwargs)
 
         run = scan(
-            rematerialize(one) if self.remat else one,
+            captures.through(rematerialize, one) if self.remat else one,
             length=self.n,
             unroll=self.unroll,
             in_axes=(0, Carry),

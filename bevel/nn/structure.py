@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bevel.core import tree
+from bevel.core.errors import UnexpectedTracerError
 from bevel.core.handle import Handle
+from bevel.core.interpreter import Tracer
 from bevel.core.ref import Cell
 from bevel.nn import epoch
 
@@ -157,6 +159,23 @@ def _children(container: Any) -> Any:
     return tree.leaves(container, is_leaf=lambda x: x is not container)
 
 
+def _check_alive(cell: Cell, path: Path) -> None:
+    """Refuse a variable that a function left in a module when its trace ended."""
+    value = cell._content._v if isinstance(cell._content, Handle) else None
+    if not isinstance(value, Tracer) or value.interp.alive:
+        return
+    kind = type(cell).__name__
+    made = f", made at {value.source}," if value.source else ""
+    raise UnexpectedTracerError(
+        f"the {kind} {path_text(path)} holds a traced {value.aval}{made} of {value.interp.what}, "
+        "which has ended.\n"
+        "Why: the variable was made inside that function, and a compiled function changes the "
+        "variables there are, but adds none to a module.\n"
+        f"Write instead: make it in __init__ and write into it, self.{path[-1] if path else 'x'}"
+        f"[...] = x; or self.sow(nn.{kind}, name, x), and nn.capture(model, nn.{kind}) to get it."
+    )
+
+
 class Structure:
     """What was found in a module or a pytree of modules.
 
@@ -229,6 +248,7 @@ class _Traversal:
         self.found.by_path[path] = cell
         if id(cell) in self.seen:
             return Again(self.seen[id(cell)])
+        _check_alive(cell, path)
         self.found.cells.append(cell)
         self.found.paths.append(path)
         metadata = getattr(cell, "_metadata", {})

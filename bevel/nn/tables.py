@@ -8,12 +8,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bevel.api.derivatives import vjp
 from bevel.api.flat import ShapeDtypeStruct
-from bevel.api.graphs import eval_shape
+from bevel.api.graphs import eval_shape, make_graph
 from bevel.core import tree
 from bevel.core.graph import Eqn, Graph
 from bevel.core.handle import Handle
 from bevel.core.interpreter import state
+from bevel.core.ref import Cell
 from bevel.nn.linear import NO_METADATA
 from bevel.nn.rngs import RngStream
 from bevel.nn.states import clone
@@ -67,12 +69,12 @@ def _graphs(value: Any) -> list[Graph]:
 # -- rows ------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Row:
     """A module in the table.
 
-    `inputs` and `outputs` are trees of shapes and dtypes, None if it was not called; `variables`
-    are its own, by name.
+    `inputs` and `outputs` are trees of shapes and dtypes, None if it was not called; `call` are its
+    arguments and keyword arguments likewise, and `variables` its own, by name.
     """
 
     path: Path
@@ -80,6 +82,7 @@ class Row:
     variables: dict[str, Any]
     inputs: Any = None
     outputs: Any = None
+    call: tuple[Any, Any] | None = None
     flops: int | None = None
 
     @property
@@ -129,12 +132,13 @@ class _Watched:
             if row is None or row in self.order:  # inside: a call of the parent class's method
                 return function(module, *args, **kwargs)
             self.order.append(row)
-            row.inputs = _shapes((*args, kwargs) if kwargs else args)
+            row.call = _shapes(args), _shapes(kwargs)
+            row.inputs = _single((*row.call[0], row.call[1]) if kwargs else row.call[0])
             builder = state.current
             start = len(builder.eqns)
             out = function(module, *args, **kwargs)
             row.flops = flops_of(builder.eqns[start:]) if state.current is builder else None
-            row.outputs = _shapes(out)
+            row.outputs = _single(_shapes(out))
             return out
 
         return noted
@@ -144,8 +148,11 @@ def _shapes(x: Any) -> Any:
     def shape(v: Any) -> Any:
         return ShapeDtypeStruct(v.shape, v.dtype) if isinstance(v, Handle) else v
 
-    x = x[0] if isinstance(x, tuple) and len(x) == 1 else x
     return tree.map(shape, x)
+
+
+def _single(x: Any) -> Any:
+    return x[0] if isinstance(x, tuple) and len(x) == 1 else x
 
 
 # -- the table -------------------------------------------------------------------------------------
@@ -161,6 +168,7 @@ def tabulate(
     column_kwargs: Mapping[str, Any] = NO_METADATA,
     console_kwargs: Mapping[str, Any] = NO_METADATA,
     compute_flops: bool = False,
+    compute_vjp_flops: bool = False,
     **input_kwargs: Any,
 ) -> str:
     """A table of a model's layers: path, type, shapes of inputs and outputs, variables and sizes.
@@ -179,6 +187,8 @@ def tabulate(
         compute_flops: add a column of floating-point operations, counted in the trace: 2 for each
             multiplication with its addition, 1 for each other result. In the body of a loop they
             are those of one step.
+        compute_vjp_flops: add a column of those of a call with its gradient, in the parameters
+            and inputs, which takes a trace for each layer.
         input_kwargs: keyword arguments of the method.
 
     >>> import bevel as bv
@@ -196,7 +206,7 @@ def tabulate(
     rows = _rows(obj)
     watched = _Watched(rows, obj, method)
     with watched as order:
-        eval_shape(lambda *a, **k: getattr(obj, method)(*a, **k), *input_args, **input_kwargs)
+        _trace(getattr(obj, method), input_args, input_kwargs)
     uncalled = [r for r in rows.values() if r not in order and r.variables]
     kinds = sorted({_kind(c) for r in rows.values() for c in r.variables.values()}, key=str)
     shown = [
@@ -207,6 +217,7 @@ def tabulate(
         **{"box": box.SQUARE, "show_lines": True, "show_footer": True} | dict(table_kwargs),
     )
     heads = ["path", "type", "inputs", "outputs", *(["flops"] if compute_flops else [])]
+    heads += ["vjp_flops"] if compute_vjp_flops else []
     for i, head in enumerate(heads):
         out.add_column(head, footer="Total" if i == len(heads) - 1 else "", **column_kwargs)
     for kind in kinds:
@@ -214,13 +225,59 @@ def tabulate(
         out.add_column(kind.__name__, footer=footer, **column_kwargs)
     for r in shown:
         cells = ["/".join(map(str, r.path)), r.type.__name__, _text(r.inputs), _text(r.outputs)]
-        cells += [f"{r.flops:,}" if r.flops is not None else ""] if compute_flops else []
+        cells += [_number(r.flops)] if compute_flops else []
+        if compute_vjp_flops:
+            cells.append(_number(None if r.call is None else _vjp_flops(r, method)))
         out.add_row(*map(_plain, cells), *[_plain(_column(rows, r, kind)) for kind in kinds])
     out.caption = f"Total: {_size(_inside(rows, (), None))}"
     text = io.StringIO()
     options = {"force_terminal": False, "force_jupyter": False} | dict(console_kwargs)
     console.Console(file=text, **options).print(out)
     return text.getvalue()
+
+
+def _trace(f: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> None:
+    """Trace a call."""
+    call, arrays = _over_arrays(f, args, kwargs)
+    eval_shape(lambda found: tree.leaves(call(found)), arrays)
+
+
+def _over_arrays(
+    f: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], dict[int, Any]]:
+    """A call as a function of its arrays; what is none (flags, None) stays as it is."""
+    leaves, treedef = tree.flatten((args, kwargs))
+    arrays = {i: x for i, x in enumerate(leaves) if hasattr(x, "shape") and not isinstance(x, Cell)}
+
+    def call(found: dict[int, Any]) -> Any:
+        a, k = tree.unflatten(treedef, [found.get(i, x) for i, x in enumerate(leaves)])
+        return f(*a, **k)
+
+    return call, arrays
+
+
+def _vjp_flops(row: Row, method: str) -> int:
+    """Work of a call and of its gradient in the parameters and floating inputs."""
+    args, kwargs = row.call or ((), {})
+    f = getattr(row.type, "__call__" if row.path else method)
+    call, arrays = _over_arrays(f, (row.module, *args), kwargs)
+    floats = {i for i, x in arrays.items() if getattr(x.dtype, "kind", "") in ("f", "c")}
+
+    def both(arrays: dict[int, Any]) -> list[Any]:
+        rest = {i: x for i, x in arrays.items() if i not in floats}
+
+        def run(module: Any, inputs: dict[int, Any]) -> Any:
+            return [y for y in tree.leaves(call(rest | inputs)) if isinstance(y, Handle)]
+
+        inputs = {i: x for i, x in arrays.items() if i in floats}
+        ys, pull = vjp(run, row.module, inputs)
+        return tree.leaves(pull(ys))
+
+    return flops_of(make_graph(both)(arrays).eqns)
+
+
+def _number(n: int | None) -> str:
+    return "" if n is None else f"{n:,}"
 
 
 def _plain(text: str) -> Any:

@@ -15,28 +15,37 @@ from bevel.nn.updates import apply_updates
 class TrainState:
     """Parameters, optimizer state and step; a pytree.
 
-    Subclass it as a frozen dataclass with `bv.tree_util.register_dataclass` for more fields; fields
-    with the metadata `static=True` are part of the structure.
+    A subclass has the fields that its class body declares besides; it is a frozen dataclass and a
+    pytree without being marked. Fields made by `bv.tree.static()` are part of the structure.
 
     >>> import bevel as bv, bevel.numpy as bnp
     >>> from bevel import nn, optim
+    >>> class TrainState(nn.TrainState):
+    ...     batch_stats: dict
     >>> params = {"w": bnp.ones(())}
-    >>> s = nn.TrainState.create(apply_fn=lambda p, x: p["w"] * x, params=params, tx=optim.sgd(0.5))
+    >>> s = TrainState.create(
+    ...     apply_fn=lambda p, x: p["w"] * x, params=params, tx=optim.sgd(0.5), batch_stats={}
+    ... )
     >>> s = s.apply_gradients(grads={"w": bnp.ones(())})
     >>> s.params, int(s.step)
     ({'w': Array(0.5, dtype=float32)}, 1)
     """
 
     step: Any
+    apply_fn: Callable[..., Any] | None = tree.static()
     params: Any
+    tx: Any = tree.static()
     opt_state: Any
-    apply_fn: Callable[..., Any] | None = dataclasses.field(default=None, metadata={"static": True})
-    tx: Any = dataclasses.field(default=None, metadata={"static": True})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make the subclass a frozen dataclass and a pytree."""
+        super().__init_subclass__(**kwargs)
+        tree.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
     @classmethod
     def create(
         cls, *, apply_fn: Callable[..., Any] | None = None, params: Any, tx: Any, **kwargs: Any
-    ) -> TrainState:
+    ) -> Any:
         """The state before the first step.
 
         Args:
@@ -50,13 +59,13 @@ class TrainState:
             step=step, apply_fn=apply_fn, params=params, tx=tx, opt_state=tx.init(params), **kwargs
         )
 
-    def apply_gradients(self, *, grads: Any, **kwargs: Any) -> TrainState:
+    def apply_gradients(self, *, grads: Any, **kwargs: Any) -> Any:
         """The state after one step with these gradients; `kwargs` replace other fields."""
         updates, opt_state = self.tx.update(grads, self.opt_state, self.params)
         params = apply_updates(self.params, updates)
         return self.replace(step=self.step + 1, params=params, opt_state=opt_state, **kwargs)
 
-    def replace(self, **fields: Any) -> TrainState:
+    def replace(self, **fields: Any) -> Any:
         """The same state with some fields changed."""
         return dataclasses.replace(self, **fields)
 

@@ -36,6 +36,8 @@ def common_device(values: Sequence[Any]) -> Any:
     for v in values:
         if type(v) is np.ndarray:
             continue
+        if isinstance(v, Tracer):
+            raise leaked(v)
         device = client.device_of(v.raw)
         if default is None:
             default = client.default_device()
