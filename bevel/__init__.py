@@ -55,9 +55,11 @@ __getattr__, __dir__, __all__ = attach(
     },
     modules={
         "checkpoint": "bevel.checkpoint",
+        "data": "bevel.data",
         "debug": "bevel.debug",
         "errors": "bevel.core.errors",
         "lax": "bevel.lax",
+        "linen": "bevel.linen",
         "nn": "bevel.nn",
         "numpy": "bevel.numpy",
         "optim": "bevel.optim",

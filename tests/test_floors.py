@@ -23,6 +23,7 @@ FLOORS = {
     "nn": 6,
     "optim": 6,
     "data": 6,
+    "linen": 6,
     "checkpoint": 7,
     "export": 7,
 }

@@ -6,6 +6,10 @@ import pytest
 import bevel as bv
 import bevel.numpy as bnp
 from bevel import errors, lax
+from bevel.core.aval import Aval
+from bevel.core.graph import trace
+from bevel.core.handle import wrap
+from bevel.transforms.compile import Program
 from tests.peers import peer
 from tests.test_lax_more import C, F, both
 
@@ -385,6 +389,19 @@ def test_platform_dependent_keeps_the_others_out_of_the_program():
         lax.platform_dependent(x)
     with pytest.raises(TypeError, match="different"):
         bv.jit(lambda x: lax.platform_dependent(x, cpu=lambda x: x, cuda=lambda x: x[0]))(x)
+
+
+def test_platform_dependent_writes_programs_for_platforms_that_are_not_here():
+    def f(x):
+        return lax.platform_dependent(wrap(x), cpu=lax.sin, cuda=lax.cos, tpu=lax.tan)._v
+
+    graph, _ = trace(lambda x: [f(x)], [Aval((3,), np.dtype(np.float32))], "test")
+    for platform, op in dict(cpu="sine", gpu="cosine", cuda="cosine", tpu="tan").items():
+        text = Program(graph).lowered(platform).text
+        found = [n for n in ("sine", "cosine", "tan") if f"stablehlo.{n}" in text]
+        assert found == [op], platform
+    with pytest.raises(errors.Unsupported, match="rocm"):
+        Program(graph).lowered("rocm")
 
 
 def test_composite():

@@ -141,3 +141,10 @@ def test_what_does_not_fit():
         random.key(0, impl="rbg", dtype=random.key_dtype("rbg"))
     with pytest.raises(TypeError, match="different generators"):
         bnp.stack([random.key(0), random.key(0, impl="philox")])
+
+
+def test_float_bounds_are_cut():
+    jax = pytest.importorskip("jax")
+    for low, high in [(0.5, 3.2), (np.float32(-2.7), 9), (np.array([1.5, 2.0], np.float32), 7.9)]:
+        want = jax.random.randint(jax.random.key(1), (3, 2), low, high)
+        assert random.randint(random.key(1), (3, 2), low, high).tolist() == want.tolist()

@@ -293,6 +293,12 @@ def test_gradients_where_jax_has_none_or_wrong_ones():
     check(lambda v: special.multigammaln(v + 1, 2), lambda v: sp.multigammaln(v + 1, 2), x)
     check(lambda v: special.hyp2f1(1.5, 2.5, 0.7, v), lambda v: sp.hyp2f1(1.5, 2.5, 0.7, v), -x)
     check(lambda v: special.hyp1f1(v, 0.7, -9.0), lambda v: sp.hyp1f1(v, 0.7, -9.0), x, 1e-3)
+    # Where the function is a polynomial, its derivative by a parameter is none.
+    a = np.float32([-2, 0.4, 3.5])
+    check(lambda v: special.hyp1f1(v, 1.5, -20.0), lambda v: sp.hyp1f1(v, 1.5, -20.0), a)
+    check(lambda v: special.hyp1f1(v, 1.5, 9.0), lambda v: sp.hyp1f1(v, 1.5, 9.0), a)
+    check(lambda v: special.hyp2f1(v, 1.5, 2.25, -3), lambda v: sp.hyp2f1(v, 1.5, 2.25, -3), a)
+    check(lambda v: special.hyp2f1(v, 1.5, 0.5, 0.9), lambda v: sp.hyp2f1(v, 1.5, 0.5, 0.9), a)
     got = bv.grad(lambda v: special.sph_harm_y(4, -3, v, 0.5).real.sum())(x)
     want = slope(lambda v: sp.sph_harm_y(4, -3, v, 0.5).real, x)
     np.testing.assert_allclose(got, want, 2e-4, 1e-4)
@@ -343,6 +349,35 @@ def test_half_precision_is_rounded_once():
         assert got.dtype == bnp.dtype(dtype)
         np.testing.assert_allclose(np.asarray(got, np.float32), sp.erfcx(x), 1e-2)
     assert special.gamma(3).dtype == np.float32 and special.gamma([1, 2]).dtype == np.float32
+
+
+@pytest.mark.parametrize("row", VALUES, ids=IDS)
+def test_other_dtypes_empty_arrays_and_vmap(row):
+    """Warnings are errors here: nothing of float32 meets the float64 of an argument."""
+    name, args, rtol, _ = row
+    if name in ("bernoulli", "log_softmax", "softmax", "logsumexp"):
+        return
+    fn = getattr(special, name)
+    arrays = [single(a) for a in args]
+    rest = {"n_max": 8} if name == "sph_harm_y" else {}
+
+    def every(step):
+        return [a if isinstance(a, int) else a[step] for a in arrays]
+
+    assert flat(fn(*every(slice(0, 0)), **rest))[0].shape == (0,)
+    axes = tuple([None if isinstance(a, int) else 0 for a in arrays])
+    if None not in axes:
+        picked = every(slice(None, None, 7))
+        mapped = bv.vmap(lambda *xs: fn(*xs, **rest), axes)(*picked)
+        for g, w in zip(flat(mapped), flat(fn(*picked, **rest)), strict=True):
+            np.testing.assert_allclose(g, w, max(rtol, 1e-6), 1e-6)
+    if not any(np.iscomplexobj(a) for a in arrays) and name != "sph_harm_y":
+        for dtype in ("bfloat16", "float16", "float64"):
+            wide = [
+                a if isinstance(a, int) else bnp.asarray(a, dtype=dtype) for a in every(slice(9))
+            ]
+            dtypes = {out.dtype for out in flat(fn(*wide))}
+            assert dtypes <= {np.dtype(bnp.dtype(dtype)), np.dtype("c8"), np.dtype("c16")}
 
 
 def test_bessel_rows():

@@ -15,8 +15,9 @@ from bevel.core import dtypes
 from bevel.core.dtypes import bool_
 from bevel.core.errors import ShapeError
 from bevel.core.handle import KeyTag, wrap
+from bevel.core.op import Op
 from bevel.lax.accuracy import AccuracyMode, Tolerance, check_accuracy
-from bevel.lax.operands import handle_value, one_dtype, require, strict
+from bevel.lax.operands import checked, handle_value, one_dtype, require, strict
 from bevel.numpy.arguments import cast, integer, number
 from bevel.numpy.convert import promote
 
@@ -40,7 +41,7 @@ def _unary(name: str, op: Any, doc: str, example: str) -> Callable:
 
     def unary(x: Any) -> Any:
         (v,), tag = strict(name, x)
-        out = op(v)
+        out = checked(op, v) if isinstance(op, Op) else op(v)
         return wrap(out, tag if out.dtype != bool_ else None)
 
     return _named(unary, name, f"{doc}, elementwise.", example)
@@ -65,7 +66,7 @@ def _binary(name: str, op: Any, doc: str, example: str) -> Callable:
 
     def binary(x: Any, y: Any) -> Any:
         values, tag = strict(name, x, y)
-        out = op(*values)
+        out = checked(op, *values) if isinstance(op, Op) else op(*values)
         return wrap(out, tag if out.dtype != bool_ else None)
 
     rule = "The arrays have one dtype, and one shape unless one of them has no axes."
@@ -136,9 +137,21 @@ ceil = _unary(
 clz = _unary(
     "clz", ops.clz, "How many leading bits are zero", "1 -> Array(31, dtype=int32, weak_type=True)"
 )
-conj = _unary(
-    "conj", ops.conj, "Complex conjugate", "1j -> Array(0.-1.j, dtype=complex64, weak_type=True)"
-)
+
+
+def conj(x: Any) -> Any:
+    """Complex conjugate, elementwise; of a real number too it is a complex one.
+
+    >>> lax.conj(1j)
+    Array(0.-1.j, dtype=complex64, weak_type=True)
+    """
+    (v,), tag = strict("conj", x)
+    require("conj", v, "fc", "floats or complex numbers")
+    if dtypes.is_complex(np.dtype(v.dtype)):
+        return wrap(ops.conj(v), tag)
+    return wrap(ops.convert(v, dtype=dtypes.complex_dtype(np.dtype(v.dtype))), tag)
+
+
 cos = _measured("cos", ops.cos, "Cosine", "0.0 -> Array(1., dtype=float32, weak_type=True)")
 cosh = _unary(
     "cosh", ops.cosh, "Hyperbolic cosine", "0.0 -> Array(1., dtype=float32, weak_type=True)"
@@ -246,7 +259,7 @@ def mul(x: Any, y: Any, *, out_dtype: Any = None) -> Any:
     values, tag = strict("mul", x, y)
     if out_dtype is not None:
         values, tag = [cast(v, dtypes.as_dtype(out_dtype)) for v in values], None
-    return wrap(ops.mul(*values), tag)
+    return wrap(checked(ops.mul, *values), tag)
 
 
 div = _binary(
@@ -278,7 +291,7 @@ def nextafter(x1: Any, x2: Any) -> Any:
     Array(0., dtype=float32, weak_type=True)
     """
     values, tag = strict("nextafter", x1, x2)
-    return wrap(ops.nextafter(*values), tag)
+    return wrap(checked(ops.nextafter, *values), tag)
 
 
 complex = _binary(
@@ -338,7 +351,7 @@ def polygamma(m: Any, x: Any) -> Any:
     Array(-0.5772157, dtype=float32, weak_type=True)
     """
     values, tag = strict("polygamma", m, x)
-    return wrap(ops.polygamma(*values), tag)
+    return wrap(checked(ops.polygamma, *values), tag)
 
 
 def zeta(x: Any, q: Any) -> Any:
@@ -348,7 +361,7 @@ def zeta(x: Any, q: Any) -> Any:
     Array(1.644934, dtype=float32, weak_type=True)
     """
     values, tag = strict("zeta", x, q)
-    return wrap(ops.zeta(*values), tag)
+    return wrap(checked(ops.zeta, *values), tag)
 
 
 random_gamma_grad = _of_shape(
@@ -361,6 +374,7 @@ random_gamma_grad = _of_shape(
 
 def _igamma_grad_a(a: Any, x: Any) -> Any:
     """Minus how a draw `x` moves with `a`, times the density there."""
+    require("igamma_grad_a", a, "f", "floats")
     moved = ops.random_gamma_grad(a, x)
     log_density = ops.sub(ops.mul(ops.sub(a, ops.full_like(a, 1)), ops.log(x)), x)
     slope = ops.neg(ops.mul(moved, ops.exp(ops.sub(log_density, ops.lgamma(a)))))
@@ -392,7 +406,7 @@ def _high_words(x: Any, y: Any) -> Any:
 
 def _mulhi(x: Any, y: Any) -> Any:
     dtype = np.dtype(x.dtype)
-    require("mulhi", wrap(x), "iu", "integers")
+    require("mulhi", x, "iu", "integers")
     if dtype.itemsize < 8:
         wide = dtypes.int64 if dtypes.kind(dtype) == "i" else dtypes.uint64
         product = ops.mul(cast(x, wide), cast(y, wide))
@@ -429,6 +443,7 @@ def reciprocal(x: Any) -> Any:
     Array(0.25, dtype=float32, weak_type=True)
     """
     (v,), tag = strict("reciprocal", x)
+    require("reciprocal", v, "fc", "floats or complex numbers")
     return wrap(ops.div(ops.full_like(v, 1), v), tag)
 
 
@@ -439,7 +454,7 @@ def round(x: Any, rounding_method: RoundingMethod | str = RoundingMethod.AWAY_FR
     Array(2., dtype=float32, weak_type=True)
     """
     (v,), tag = strict("round", x)
-    return wrap(ops.round(v, method=RoundingMethod(rounding_method).value), tag)
+    return wrap(checked(ops.round, v, method=RoundingMethod(rounding_method).value), tag)
 
 
 def pow(x: Any, y: Any) -> Any:
@@ -455,7 +470,7 @@ def pow(x: Any, y: Any) -> Any:
     if dtypes.is_inexact(np.dtype(v.dtype)) and dtypes.is_integer(np.dtype(exponent.dtype)):
         y = wrap(cast(exponent, np.dtype(v.dtype)))
     values, tag = strict("pow", x, y)
-    return wrap(ops.pow(*values), tag)
+    return wrap(checked(ops.pow, *values), tag)
 
 
 def integer_pow(x: Any, y: int) -> Any:
@@ -465,7 +480,7 @@ def integer_pow(x: Any, y: int) -> Any:
     Array(8., dtype=float32, weak_type=True)
     """
     (v,), tag = strict("integer_pow", x)
-    return wrap(ops.integer_pow(v, y=integer("integer_pow", "y", y)), tag)
+    return wrap(checked(ops.integer_pow, v, y=integer("integer_pow", "y", y)), tag)
 
 
 def betainc(a: Any, b: Any, x: Any) -> Any:
@@ -475,7 +490,7 @@ def betainc(a: Any, b: Any, x: Any) -> Any:
     Array(0.5, dtype=float32, weak_type=True)
     """
     values, tag = strict("betainc", a, b, x)
-    return wrap(ops.regularized_incomplete_beta(*values), tag)
+    return wrap(checked(ops.regularized_incomplete_beta, *values), tag)
 
 
 regularized_incomplete_beta = betainc
@@ -488,7 +503,7 @@ def clamp(min: Any, x: Any, max: Any) -> Any:
     Array(1., dtype=float32, weak_type=True)
     """
     values, tag = strict("clamp", min, x, max)
-    return wrap(ops.clamp(*values), tag)
+    return wrap(checked(ops.clamp, *values), tag)
 
 
 def select(pred: Any, on_true: Any, on_false: Any) -> Any:
@@ -553,7 +568,9 @@ def bitcast_convert_type(operand: Any, new_dtype: Any) -> Any:
     Array(1065353216, dtype=int32)
     """
     return wrap(
-        ops.bitcast(number("bitcast_convert_type", operand), dtype=dtypes.as_dtype(new_dtype))
+        checked(
+            ops.bitcast, number("bitcast_convert_type", operand), dtype=dtypes.as_dtype(new_dtype)
+        )
     )
 
 
@@ -564,4 +581,6 @@ def reduce_precision(operand: Any, exponent_bits: int, mantissa_bits: int) -> An
     Array(1.0078125, dtype=float32)
     """
     x = number("reduce_precision", operand)
-    return wrap(ops.reduce_precision(x, exponent_bits=exponent_bits, mantissa_bits=mantissa_bits))
+    return wrap(
+        checked(ops.reduce_precision, x, exponent_bits=exponent_bits, mantissa_bits=mantissa_bits)
+    )

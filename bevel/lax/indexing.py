@@ -14,7 +14,7 @@ import numpy as np
 import bevel.ops as ops
 from bevel.core import dtypes
 from bevel.core.handle import wrap
-from bevel.lax.operands import one_dtype, require
+from bevel.lax.operands import checked, one_dtype, require
 from bevel.numpy.arguments import cast, integer, number
 from bevel.numpy.convert import enter
 
@@ -97,7 +97,8 @@ def gather(
     >>> lax.gather(bnp.array([5, 6, 7]), bnp.array([[2], [0]]), dims, (1,))
     Array([7, 5], dtype=int32)
     """
-    out = ops.gather(
+    out = checked(
+        ops.gather,
         number("gather", operand),
         _indices("gather", start_indices),
         dims=_axes(dimension_numbers, ops.GatherDims),
@@ -149,7 +150,8 @@ def _scatter(
         mode: GatherScatterMode | str | None = None,
     ) -> Any:
         (x, new), tag = one_dtype(name, (operand, updates))
-        out = op(
+        out = checked(
+            op,
             x,
             _indices(name, scatter_indices),
             new if prepare is None else prepare(new),

@@ -11,7 +11,7 @@ import bevel.ops as ops
 from bevel.core.dtypes import int32
 from bevel.core.errors import Unsupported
 from bevel.core.handle import wrap
-from bevel.lax.operands import one_dtype
+from bevel.lax.operands import checked, one_dtype
 from bevel.lax.polar import qdwh as qdwh
 from bevel.numpy.arguments import cast, integer, number
 from bevel.numpy.manipulation import matrix_transpose
@@ -70,7 +70,7 @@ def cholesky(x: Any, *, symmetrize_input: bool = True) -> Any:
            [1., 2.]], dtype=float32)
     """
     value = number("cholesky", x)
-    return wrap(ops.cholesky(_hermitian(value) if symmetrize_input else value))
+    return wrap(checked(ops.cholesky, _hermitian(value) if symmetrize_input else value))
 
 
 def lu(x: Any) -> tuple[Any, Any, Any]:
@@ -81,7 +81,7 @@ def lu(x: Any) -> tuple[Any, Any, Any]:
     >>> permutation
     Array([1, 0], dtype=int32)
     """
-    return tuple([wrap(v) for v in ops.lu(number("lu", x))])
+    return tuple([wrap(v) for v in checked(ops.lu, number("lu", x))])
 
 
 def lu_pivots_to_permutation(pivots: Any, permutation_size: int) -> Any:
@@ -91,7 +91,9 @@ def lu_pivots_to_permutation(pivots: Any, permutation_size: int) -> Any:
     Array([2, 0, 1], dtype=int32)
     """
     value = cast(number("lu_pivots_to_permutation", pivots), int32)
-    return wrap(ops.lu_pivots_to_permutation(value, permutation_size=int(permutation_size)))
+    return wrap(
+        checked(ops.lu_pivots_to_permutation, value, permutation_size=int(permutation_size))
+    )
 
 
 def qr(
@@ -108,7 +110,9 @@ def qr(
     if use_magma:
         _only("qr", "use_magma", EigImplementation.MAGMA, (EigImplementation.LAPACK,))
     decompose = ops.pivoted_qr if pivoting else ops.qr
-    return tuple([wrap(v) for v in decompose(number("qr", x), full_matrices=full_matrices)])
+    return tuple(
+        [wrap(v) for v in checked(decompose, number("qr", x), full_matrices=full_matrices)]
+    )
 
 
 def svd(
@@ -132,7 +136,10 @@ def svd(
     known = (SvdAlgorithm.DEFAULT, SvdAlgorithm.DIVIDE_AND_CONQUER)
     _only("svd", "algorithm", algorithm, known)
     full = full_matrices and compute_uv and subset_by_index is None
-    outs = [wrap(v) for v in ops.svd(number("svd", x), full_matrices=full, compute_uv=compute_uv)]
+    outs = [
+        wrap(v)
+        for v in checked(ops.svd, number("svd", x), full_matrices=full, compute_uv=compute_uv)
+    ]
     if subset_by_index is not None:
         kept = slice(*_subset("svd", subset_by_index, outs[-2 if compute_uv else 0].shape[-1]))
         if not compute_uv:
@@ -174,7 +181,7 @@ def eigh(
     """
     _only("eigh", "implementation", implementation, (EighImplementation.QR,))
     value = number("eigh", x)
-    w, v = ops.eigh(_hermitian(value) if symmetrize_input else value, lower=lower)
+    w, v = checked(ops.eigh, _hermitian(value) if symmetrize_input else value, lower=lower)
     w, v = wrap(w), wrap(v)
     if subset_by_index is None:
         return v, w
@@ -206,7 +213,7 @@ def eig(
     _only("eig", "implementation", asked, (EigImplementation.LAPACK,))
     flags = dict(left=compute_left_eigenvectors, right=compute_right_eigenvectors)
     flags["enable_eigvec_derivs"] = enable_eigvec_derivs
-    return [wrap(v) for v in ops.eig(number("eig", x), **flags)]
+    return [wrap(v) for v in checked(ops.eig, number("eig", x), **flags)]
 
 
 def triangular_solve(
@@ -229,7 +236,8 @@ def triangular_solve(
     vector = len(y.shape) == len(x.shape) - 1
     if vector:
         y = ops.expand_dims(y, (len(y.shape) if left_side else len(y.shape) - 1,))
-    out = ops.triangular_solve(
+    out = checked(
+        ops.triangular_solve,
         x,
         y,
         left_side=left_side,
@@ -255,7 +263,7 @@ def hessenberg(a: Any) -> tuple[Any, Any]:
     Array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    return tuple([wrap(v) for v in ops.hessenberg(number("hessenberg", a))])
+    return tuple([wrap(v) for v in checked(ops.hessenberg, number("hessenberg", a))])
 
 
 def tridiagonal(a: Any, *, lower: bool = True) -> tuple[Any, Any, Any, Any]:
@@ -268,7 +276,9 @@ def tridiagonal(a: Any, *, lower: bool = True) -> tuple[Any, Any, Any, Any]:
     >>> d, e
     (Array([1., 4.], dtype=float32), Array([2.], dtype=float32))
     """
-    return tuple([wrap(v) for v in ops.tridiagonal(number("tridiagonal", a), lower=bool(lower))])
+    return tuple(
+        [wrap(v) for v in checked(ops.tridiagonal, number("tridiagonal", a), lower=bool(lower))]
+    )
 
 
 def schur(
@@ -297,7 +307,7 @@ def schur(
             "Why: compiled LAPACK calls cannot call back into Python to select them.\n"
             "Write instead: schur(x), and sort the results of eig(x) where only the order counts."
         )
-    outs = ops.schur(number("schur", x), compute_schur_vectors=bool(compute_schur_vectors))
+    outs = checked(ops.schur, number("schur", x), compute_schur_vectors=bool(compute_schur_vectors))
     return tuple([wrap(v) for v in outs])
 
 
@@ -311,7 +321,7 @@ def householder_product(a: Any, taus: Any) -> Any:
            [-0.,  1.]], dtype=float32)
     """
     (x, t), _ = one_dtype("householder_product", (a, taus))
-    return wrap(ops.householder_product(x, t))
+    return wrap(checked(ops.householder_product, x, t))
 
 
 def ormqr(a: Any, taus: Any, c: Any, *, left: bool = True, transpose: bool = False) -> Any:
@@ -324,7 +334,7 @@ def ormqr(a: Any, taus: Any, c: Any, *, left: bool = True, transpose: bool = Fal
            [ 1.]], dtype=float32)
     """
     (x, t, y), _ = one_dtype("ormqr", (a, taus, c))
-    return wrap(ops.ormqr(x, t, y, left=bool(left), transpose=bool(transpose)))
+    return wrap(checked(ops.ormqr, x, t, y, left=bool(left), transpose=bool(transpose)))
 
 
 def tridiagonal_solve(dl: Any, d: Any, du: Any, b: Any, *, perturb_singular: bool = False) -> Any:
@@ -342,7 +352,7 @@ def tridiagonal_solve(dl: Any, d: Any, du: Any, b: Any, *, perturb_singular: boo
            [4. ]], dtype=float32)
     """
     values, _ = one_dtype("tridiagonal_solve", (dl, d, du, b))
-    return wrap(ops.tridiagonal_solve(*values, perturb_singular=bool(perturb_singular)))
+    return wrap(checked(ops.tridiagonal_solve, *values, perturb_singular=bool(perturb_singular)))
 
 
 # -- updates and products ------------------------------------------------------------------------
@@ -358,7 +368,7 @@ def cholesky_update(r_matrix: Any, w_vector: Any) -> Any:
     Array([[5.]], dtype=float32)
     """
     (r, w), _ = one_dtype("cholesky_update", (r_matrix, w_vector))
-    return wrap(ops.cholesky_update(r, w))
+    return wrap(checked(ops.cholesky_update, r, w))
 
 
 def symmetric_product(

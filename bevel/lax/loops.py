@@ -10,6 +10,7 @@ import numpy as np
 
 from bevel.api.body import Body, body_with_state
 from bevel.api.flat import as_handle, described, flatten_handles, is_single, type_name
+from bevel.api.naming import cell_name
 from bevel.control.call import drop, merge, pick
 from bevel.control.scan import scan as scan_op
 from bevel.control.while_loop import while_loop as while_op
@@ -289,9 +290,11 @@ def _while(loop: _Loop, cond_fun, body_fun, init_val) -> Any:
     _check_carry(loop, treedef, body.output.treedef, carry, body.out_types)
     test = Body(what, lambda *a: cond_fun(tree.unflatten(treedef, a)), carry, body.carried)
     if test.changed:
+        name = cell_name(test.changed[0], cond_fun)
         raise TypeError(
-            f"{what}: the condition writes a state cell; write it in the body, which runs once a "
-            "step"
+            f"{what}: the condition writes a state cell ({name}) at "
+            f"{where(user_source())}.\nWhy: what is carried on is what the body leaves.\n"
+            "Write instead: write it in the body, which runs once a step."
         )
     if len(test.out_avals) != 1 or test.out_avals[0].shape != () or test.out_avals[0].dtype != bool:
         raise TypeError(

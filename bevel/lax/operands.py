@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from bevel.core import dtypes
+from bevel.core.aval import aval_of
 from bevel.core.errors import ShapeError
 from bevel.core.handle import WEAK, Handle
+from bevel.core.interpreter import Tracer
+from bevel.core.op import Op
 from bevel.core.source import user_source, where
 from bevel.numpy.arguments import cast, number
 from bevel.numpy.convert import broadcast_value, enter
@@ -40,6 +43,15 @@ def one_dtype(name: str, operands: tuple[Any, ...]) -> tuple[list[Any], Any]:
                 "which promotes."
             )
     return [cast(v, dtype) for v in values], None if strong else WEAK
+
+
+def checked(op: Op, *values: Any, **params: Any) -> Any:
+    """Apply an op. Eagerly its shape rule is asked first, which otherwise only programs do: both
+    refuse the same operands, in the same words.
+    """
+    if not any([isinstance(v, Tracer) for v in values]):
+        op.abstract(*[aval_of(v) for v in values], **params)
+    return op(*values, **params)
 
 
 def one_shape(name: str, values: list[Any]) -> list[Any]:

@@ -16,9 +16,9 @@ from bevel.core import dtypes
 from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
 from bevel.lax.algorithms import DotAlgorithm, DotAlgorithmPreset, checked_precision
-from bevel.lax.operands import one_dtype
+from bevel.lax.operands import checked, one_dtype
 from bevel.lax.reductions import padtype_to_pads
-from bevel.numpy.arguments import integer, number
+from bevel.numpy.arguments import cast, integer, number
 from bevel.numpy.products import precision_of, preferred_of
 from bevel.ops.dot import check_precision
 
@@ -95,7 +95,8 @@ def dot_general(
         tuple([_ints("dot_general", side) for side in pair]) for pair in dimension_numbers
     )
     precision = checked_precision("dot_general", precision, np.dtype(x.dtype))
-    out = ops.dot_general(
+    out = checked(
+        ops.dot_general,
         x,
         y,
         contract=contract,
@@ -241,7 +242,8 @@ def conv_general_dilated(
             _reach(k.shape[i], d) for i, d in zip(dims.rhs_spec[2:], rhs_dilation, strict=True)
         ]
         padding = padtype_to_pads(sizes, window, strides, padding)
-    out = ops.conv_general_dilated(
+    out = checked(
+        ops.conv_general_dilated,
         x,
         k,
         strides=strides,
@@ -442,6 +444,10 @@ def fft(x: Any, fft_type: FftType | str, fft_lengths: Sequence[int]) -> Any:
     """
     kind = fft_type.value if isinstance(fft_type, FftType) else str(fft_type).lower()
     value = number("fft", x)
-    if kind != "rfft" and dtypes.is_float(np.dtype(value.dtype)):
-        value = ops.convert(value, dtype=dtypes.complex_dtype(np.dtype(value.dtype)))
-    return wrap(ops.fft(value, kind=kind, lengths=_ints("fft", fft_lengths)))
+    dtype = np.dtype(value.dtype)
+    if not dtypes.is_inexact(dtype):
+        dtype = np.dtype(dtypes.float32)
+    if kind != "rfft" and dtypes.is_float(dtype):
+        dtype = dtypes.complex_dtype(dtype)
+    value = cast(value, dtype)
+    return wrap(checked(ops.fft, value, kind=kind, lengths=_ints("fft", fft_lengths)))

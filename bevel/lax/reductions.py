@@ -16,10 +16,10 @@ from bevel.core.graph import Graph, trace
 from bevel.core.handle import wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.lax import elementwise
-from bevel.lax.operands import one_dtype, require
+from bevel.lax.operands import checked, one_dtype, require
 from bevel.numpy import elementwise as promoting
 from bevel.numpy import logic
-from bevel.numpy.arguments import axes_of, axis_of, integer, number
+from bevel.numpy.arguments import axes_of, axis_of, cast, integer, number
 from bevel.numpy.convert import broadcast_value
 
 # -- over axes -----------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ def _reduction(name: str, op: Any, doc: str, example: str) -> Callable:
     def reduction(operand: Any, axes: Sequence[int]) -> Any:
         x = number(name, operand)
         places = axes_of(name, tuple(axes), len(x.shape))
-        return wrap(op(x, axes=tuple(sorted(places))) if places else x)
+        return wrap(checked(op, x, axes=tuple(sorted(places))) if places else x)
 
     reduction.__name__ = reduction.__qualname__ = name
     call, result = example.split(" -> ")
@@ -92,13 +92,13 @@ def argmin(operand: Any, axis: int, index_dtype: Any = dtypes.int32) -> Any:
 def _position(name: str, op: Any, operand: Any, axis: int, index_dtype: Any) -> Any:
     x = number(name, operand)
     axis = axis_of(name, axis, len(x.shape))
-    return wrap(op(x, axis=axis, index_dtype=dtypes.as_dtype(index_dtype)))
+    return wrap(checked(op, x, axis=axis, index_dtype=dtypes.as_dtype(index_dtype)))
 
 
 def _running(name: str, op: Any, doc: str, example: str) -> Callable:
     def running(operand: Any, axis: int = 0, reverse: bool = False) -> Any:
         x = number(name, operand)
-        return wrap(op(x, axis=axis_of(name, axis, len(x.shape)), reverse=reverse))
+        return wrap(checked(op, x, axis=axis_of(name, axis, len(x.shape)), reverse=reverse))
 
     running.__name__ = running.__qualname__ = name
     call, result = example.split(" -> ")
@@ -239,7 +239,7 @@ def reduce(
     axes = tuple(sorted(axes_of("reduce", tuple(dimensions), len(xs[0].shape))))
     row = _known(computation, np.dtype(xs[0].dtype)) if len(xs) == 1 else None
     if row is not None:
-        out = row[0](xs[0], axes=axes) if axes else xs[0]
+        out = checked(row[0], xs[0], axes=axes) if axes else xs[0]
         return tree.unflatten(structure, [wrap(_with_init(row, out, inits[0]))])
     outs = ops.reduce(*xs, *inits, body=_body("reduce", computation, xs, structure), axes=axes)
     return tree.unflatten(structure, [wrap(o) for o in outs])
@@ -321,7 +321,7 @@ def reduce_window(
     row = _known(computation, np.dtype(xs[0].dtype)) if len(xs) == 1 else None
     if row is not None and row[1] is not None and dtypes.kind(np.dtype(xs[0].dtype)) != "b":
         return tree.unflatten(
-            structure, [wrap(_with_init(row, row[1](xs[0], **geometry), inits[0]))]
+            structure, [wrap(_with_init(row, checked(row[1], xs[0], **geometry), inits[0]))]
         )
     body = _body("reduce_window", computation, xs, structure)
     outs = ops.reduce_window(*xs, *inits, body=body, **geometry)
@@ -366,11 +366,14 @@ def top_k(operand: Any, k: int, *, axis: int = -1) -> tuple[Any, Any]:
     (Array([3, 2], dtype=int32), Array([1, 2], dtype=int32))
     """
     x = number("top_k", operand)
-    require("top_k", x, "iuf", "real numbers")
+    require("top_k", x, "biuf", "real numbers or bools")
+    if x.dtype == dtypes.bool_:
+        values, places = top_k(wrap(cast(x, dtypes.uint8)), k, axis=axis)
+        return wrap(cast(values._v, dtypes.bool_)), places
     ndim = len(x.shape)
     axis = axis_of("top_k", axis, ndim)
     k = integer("top_k", "k", k)
-    values, places = ops.top_k(ops.moveaxis(x, axis, ndim - 1), k=k)
+    values, places = checked(ops.top_k, ops.moveaxis(x, axis, ndim - 1), k=k)
     return wrap(ops.moveaxis(values, ndim - 1, axis)), wrap(ops.moveaxis(places, ndim - 1, axis))
 
 

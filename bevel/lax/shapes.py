@@ -15,7 +15,7 @@ from bevel.core.dtypes import as_dtype, int32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import WEAK, Handle, KeyTag, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
-from bevel.lax.operands import one_dtype, scalar_index
+from bevel.lax.operands import checked, one_dtype, scalar_index
 from bevel.numpy import joining, manipulation, turning
 from bevel.numpy.arguments import axes_of, axis_of, cast, integer, resolve_shape, size_of
 from bevel.numpy.convert import astype, enter, promote
@@ -230,7 +230,7 @@ def pad(operand: Any, padding_value: Any, padding_config: Sequence[tuple[int, in
     """
     (x, value), tag = one_dtype("pad", (operand, padding_value))
     config = tuple([tuple([integer("pad", "every entry", n) for n in c]) for c in padding_config])
-    return wrap(ops.pad(x, value, config=config), tag)
+    return wrap(checked(ops.pad, x, value, config=config), tag)
 
 
 # -- joining and taking apart --------------------------------------------------------------------
@@ -407,7 +407,9 @@ def dynamic_slice(
     x = enter(operand)
     starts = _starts("dynamic_slice", start_indices, logical_shape(x), allow_negative_indices)
     sizes = (*size_of("dynamic_slice", tuple(slice_sizes)), *_words(x))
-    return wrap(ops.dynamic_slice(x._v, *_with_words(x, starts), sizes=sizes), fresh_tag(x._tag))
+    return wrap(
+        checked(ops.dynamic_slice, x._v, *_with_words(x, starts), sizes=sizes), fresh_tag(x._tag)
+    )
 
 
 def dynamic_update_slice(
@@ -426,7 +428,7 @@ def dynamic_update_slice(
         values, tag = promote(x, new)
     else:
         values, tag = one_dtype("dynamic_update_slice", (x, new))
-    return wrap(ops.dynamic_update_slice(*values, *_with_words(x, starts)), tag)
+    return wrap(checked(ops.dynamic_update_slice, *values, *_with_words(x, starts)), tag)
 
 
 def _at_axis(x: Handle, index: Any, axis: int) -> list[Any]:

@@ -461,8 +461,20 @@ class Array(Handle):
     diagonal = selection.diagonal
     trace = products.trace
     dot = products.dot
+    choose = selection.choose
+
+    def compress(self, condition: Any, axis: int | None = None, **options: Any) -> Array:
+        """The parts along an axis (None: elements) where a condition holds; see `bnp.compress`.
+
+        >>> bnp.arange(3).compress([True, False, True])
+        Array([0, 2], dtype=int32)
+        """
+        return selection.compress(condition, self, axis, **options)
+
     sort = sorting.sort
     argsort = sorting.argsort
+    partition = sorting.partition
+    argpartition = sorting.argpartition
     searchsorted = sorting.searchsorted
     sum = reductions.sum
     prod = reductions.prod

@@ -366,10 +366,12 @@ def _matrix_shape(name: str, arr: Any) -> Shape:
     return shape
 
 
-def mask_indices(n: int, mask_func: Callable[..., Any], k: int = 0) -> tuple[Any, Any]:
-    """The indices where `mask_func(ones((n, n)), k)` is not zero.
+def mask_indices(
+    n: int, mask_func: Callable[..., Any], k: int = 0, *, size: int | None = None
+) -> tuple[Any, Any]:
+    """The indices where `mask_func(ones((n, n)), k)` is not zero; under `jit`, `size` of them.
 
     >>> bnp.mask_indices(2, bnp.triu)
     (Array([0, 0, 1], dtype=int32), Array([0, 1, 1], dtype=int32))
     """
-    return nonzero(mask_func(wrap(ops.full((n, n), 1, int32)), k))
+    return nonzero(mask_func(wrap(ops.full((n, n), 1, int32)), k), size=size)

@@ -9,7 +9,7 @@ import numpy as np
 from bevel.core.dtypes import as_dtype
 from bevel.core.errors import ShapeError
 from bevel.core.handle import Handle, KeyTag, logical_shape
-from bevel.numpy.arguments import axis_of, integer
+from bevel.numpy.arguments import axis_of, integer, no_out
 from bevel.numpy.convert import astype, enter, promote
 from bevel.numpy.manipulation import atleast_1d, atleast_2d, atleast_3d, ravel, transpose
 from bevel.numpy.moves import cut_axis, cut_parts, join, reshape_to
@@ -70,7 +70,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Any:
 concat = concatenate
 
 
-def stack(arrays: Any, axis: int = 0, dtype: Any = None) -> Any:
+def stack(arrays: Any, axis: int = 0, out: None = None, dtype: Any = None) -> Any:
     """Join arrays of one shape along a new axis.
 
     Raises:
@@ -79,6 +79,7 @@ def stack(arrays: Any, axis: int = 0, dtype: Any = None) -> Any:
     >>> bnp.stack([bnp.ones(3), bnp.zeros(3)], axis=1).shape
     (3, 2)
     """
+    no_out("stack", out)
     items = [enter(a) for a in _sequence("stack", arrays)]
     shape = logical_shape(items[0])
     for i, x in enumerate(items):

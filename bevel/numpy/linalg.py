@@ -24,6 +24,7 @@ from bevel.numpy import products
 from bevel.numpy.arguments import axes_of, cast, integer, number
 from bevel.numpy.contraction import einsum
 from bevel.numpy.convert import broadcast_value, promote
+from bevel.numpy.elementwise import absolute
 from bevel.numpy.manipulation import matrix_transpose, moveaxis, reshape
 from bevel.numpy.norms import matrix_norm, norm, vector_norm
 from bevel.numpy.products import matmul, tensordot, vecdot
@@ -365,7 +366,8 @@ def solve(a: Any, b: Any) -> Any:
     factors, _, order = ops.lu(x)
     factors = broadcast_value(factors, (*lead, n, n))
     y = broadcast_value(y, (*lead, n, y.shape[-1]))
-    out = ops.lu_solve(factors, broadcast_value(order, (*lead, n)), y)
+    # Without elements there is nothing to solve, and no pivot to look up.
+    out = ops.lu_solve(factors, broadcast_value(order, (*lead, n)), y) if y.size else y
     return _back(ops.squeeze(out, (len(out.shape) - 1,)) if vector else out, dtype)
 
 
@@ -405,8 +407,10 @@ def pinv(a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None
     return _back((_adjoint(vh) @ (inverse[..., None] * _adjoint(u)))._v, dtype)
 
 
-def matrix_rank(M: Any, rtol: Any = None, *, tol: Any = None) -> Any:
+def matrix_rank(M: Any, rtol: Any = None, *, hermitian: bool = False, tol: Any = None) -> Any:
     """How many singular values are larger than `rtol` times the largest, or than `tol`, as int32.
+
+    `hermitian` promises that the matrices are, which is quicker.
 
     >>> bnp.linalg.matrix_rank(bnp.ones((2, 2)))
     Array(1, dtype=int32)
@@ -417,7 +421,7 @@ def matrix_rank(M: Any, rtol: Any = None, *, tol: Any = None) -> Any:
             cast(ops.reduce_or(cast(x, np.dtype(bool)), axes=tuple(range(len(x.shape)))), int32)
         )
     value, dtype = _matrix("matrix_rank", M)
-    s = svdvals(wrap(value))
+    s = absolute(eigvalsh(wrap(value))) if hermitian else svdvals(wrap(value))
     limit = (
         _cutoff(s, rtol, builtins.max(value.shape[-2:]), dtype)
         if tol is None

@@ -87,7 +87,8 @@ def _logical(name: str, op: Any, doc: str, example: str) -> Any:
 
     text = f"{doc}\n\nNumbers are true unless they are 0; NaN is true. Operands are broadcast."
     call = f">>> bnp.{name}(bnp.array([True, False]), bnp.array([True, True]))"
-    return named(logical, name, f"{text}\n\n{call}\n{example}\n")
+    quick = quick_binary(logical, op, (bool_,))
+    return named(quick, name, f"{text}\n\n{call}\n{example}\n")
 
 
 logical_and = _logical(

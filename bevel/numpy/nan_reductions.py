@@ -154,6 +154,9 @@ def nanvar(
     ddof: float = 0,
     keepdims: bool = False,
     where: Any = None,
+    *,
+    mean: Any = None,
+    correction: float | None = None,
 ) -> Any:
     """`var` of the elements that are not NaN.
 
@@ -161,7 +164,9 @@ def nanvar(
     Array(1., dtype=float32)
     """
     x, kept = _without_nan("nanvar", a, 0)
-    return var(x, axis, dtype, out, ddof, keepdims, where=_kept_where("nanvar", kept, where))
+    mask = _kept_where("nanvar", kept, where)
+    more: dict[str, Any] = {"mean": mean, "correction": correction}
+    return var(x, axis, dtype, out, ddof, keepdims, where=mask, **more)
 
 
 def nanstd(
@@ -172,6 +177,9 @@ def nanstd(
     ddof: float = 0,
     keepdims: bool = False,
     where: Any = None,
+    *,
+    mean: Any = None,
+    correction: float | None = None,
 ) -> Any:
     """`std` of the elements that are not NaN.
 
@@ -179,7 +187,9 @@ def nanstd(
     Array(1., dtype=float32)
     """
     x, kept = _without_nan("nanstd", a, 0)
-    return std(x, axis, dtype, out, ddof, keepdims, where=_kept_where("nanstd", kept, where))
+    mask = _kept_where("nanstd", kept, where)
+    more: dict[str, Any] = {"mean": mean, "correction": correction}
+    return std(x, axis, dtype, out, ddof, keepdims, where=mask, **more)
 
 
 def _nan_position(name, find, extreme, edge, a, axis, out, keepdims) -> Any:

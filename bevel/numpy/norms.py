@@ -60,12 +60,19 @@ def _vector_norm(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any
         raise ValueError(f"norm: ord={ord!r} is for matrices; a vector takes a number, inf or -inf")
     size = absolute(x)
     if ord in (math.inf, -math.inf):
-        return (max if ord > 0 else min)(size, axes, keepdims=keepdims)
+        return (_largest if ord > 0 else min)(size, axes, keepdims=keepdims)
     if ord == 0:
         return sum(size != 0, axes, keepdims=keepdims).astype(np.dtype(size._v.dtype))
     if ord == 1:
         return sum(size, axes, keepdims=keepdims)
     return power(sum(power(size, ord), axes, keepdims=keepdims), 1 / ord)
+
+
+def _largest(x: Any, axis: Any, keepdims: bool = False) -> Any:
+    """The largest size, and 0 of none."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    empty = any([x.shape[i] == 0 for i in axes])
+    return max(x, axis, keepdims=keepdims, initial=0 if empty else None)
 
 
 def _by_singular_values(reduce: Callable) -> Callable:
@@ -106,11 +113,11 @@ _MATRIX_NORMS: dict[Any, Callable] = {
     None: _frobenius,
     "fro": _frobenius,
     "nuc": _by_singular_values(sum),
-    1: _by_sums(max, 0),
+    1: _by_sums(_largest, 0),
     -1: _by_sums(min, 0),
-    2: _by_singular_values(max),
+    2: _by_singular_values(_largest),
     -2: _by_singular_values(min),
-    math.inf: _by_sums(max, 1),
+    math.inf: _by_sums(_largest, 1),
     -math.inf: _by_sums(min, 1),
 }
 

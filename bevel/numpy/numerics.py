@@ -549,6 +549,10 @@ def frexp(x: Any, /) -> tuple[Any, Any]:
     (Array([ 0.5 , -0.75], dtype=float32), Array([4, 0], dtype=int32))
     """
     (v,), tag = numbers("frexp", (x,), inexact=True)
+    if dtypes.is_complex(v.dtype):
+        raise TypeError(
+            "frexp: complex numbers are not taken.\nWrite instead: bnp.frexp of x.real and x.imag."
+        )
     wide = _computed_wide(v)
     bits, bias = _LAYOUT[wide.dtype]
     whole = _integer_like(wide)

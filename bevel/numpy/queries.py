@@ -65,22 +65,39 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> A
     return placed(at_dtype(enter(x), dtypes.as_dtype(dtype)), device)
 
 
-def array_repr(arr: Any) -> str:
-    """The text that `repr` gives.
+def array_repr(
+    arr: Any,
+    max_line_width: int | None = None,
+    precision: int | None = None,
+    suppress_small: bool | None = None,
+) -> str:
+    """The text that `repr` gives, with NumPy's options for it.
 
     >>> bnp.array_repr(bnp.arange(2))
     'Array([0, 1], dtype=int32)'
     """
-    return conversion.repr_of(enter(arr))
+    with _printing(max_line_width, precision, suppress_small):
+        return conversion.repr_of(enter(arr))
 
 
-def array_str(a: Any) -> str:
-    """The text that `str` gives.
+def _printing(width: int | None, precision: int | None, suppress: bool | None) -> Any:
+    options = {"linewidth": width, "precision": precision, "suppress": suppress}
+    return np.printoptions(**{k: v for k, v in options.items() if v is not None})
+
+
+def array_str(
+    a: Any,
+    max_line_width: int | None = None,
+    precision: int | None = None,
+    suppress_small: bool | None = None,
+) -> str:
+    """The text that `str` gives, with NumPy's options for it.
 
     >>> bnp.array_str(bnp.arange(2))
     '[0 1]'
     """
-    return conversion.text_of(enter(a))
+    with _printing(max_line_width, precision, suppress_small):
+        return conversion.text_of(enter(a))
 
 
 # -- bits ----------------------------------------------------------------------------------------

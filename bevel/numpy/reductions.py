@@ -387,7 +387,7 @@ def _variance(name, a, axis, dtype, out, ddof, keepdims, where, mean, correction
             )
         ddof = correction
     x = inexact(number(name, a), dtype)
-    result_dtype = dtypes.real_dtype(np.dtype(x.dtype))
+    result_dtype = np.dtype(x.dtype) if dtype is not None else dtypes.real_dtype(x.dtype)
     if result_dtype in (dtypes.float16, dtypes.bfloat16):
         x = cast(x, float32)
     axes = axes_of(name, axis, len(x.shape))

@@ -9,10 +9,9 @@ import numpy as np
 
 import bevel.ops as ops
 from bevel.core.dtypes import bool_, int32
-from bevel.core.errors import ShapeError
 from bevel.core.handle import Handle, logical_shape, wrap
 from bevel.core.interpreter import is_concrete
-from bevel.numpy.arguments import axis_of, contents, number, size_of
+from bevel.numpy.arguments import axes_of, axis_of, contents, number, size_of
 from bevel.numpy.convert import astype, broadcast_value, enter
 from bevel.numpy.joining import concatenate
 from bevel.numpy.manipulation import atleast_1d, broadcast_to, moveaxis, ravel
@@ -180,21 +179,24 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     return take(concatenate([x, new], axis), source, axis)
 
 
-def trim_zeros(filt: Any, trim: str = "fb") -> Any:
-    """A vector without its leading (`"f"`) and trailing (`"b"`) zeros; only outside `jit`.
+def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
+    """An array without its leading (`"f"`) and trailing (`"b"`) zeros; only outside `jit`.
+
+    Along axes (None: all) it is cut to the smallest box that holds every element that is not zero.
 
     >>> bnp.trim_zeros(bnp.array([0, 1, 0, 2, 0]))
     Array([1, 0, 2], dtype=int32)
     """
     x = enter(filt)
-    if len(logical_shape(x)) != 1:
-        raise ShapeError(f"trim_zeros: takes a vector, got shape {logical_shape(x)}")
+    shape = logical_shape(x)
+    axes = axes_of("trim_zeros", axis, len(shape))
     found = contents(
         "trim_zeros", x._v, SIZE_DEPENDS, "bnp.where(x != 0, x, 0), which keeps the shape"
     )
-    places = found.nonzero()[0]
-    n = found.shape[0]
-    if not places.size:
-        return cut_axis(x, 0, 0, 0)
-    start = int(places[0]) if "f" in trim.lower() else 0
-    return cut_axis(x, 0, start, int(places[-1]) + 1 if "b" in trim.lower() else n)
+    places = np.atleast_1d(found).nonzero()
+    some = bool(places[0].size)
+    for i in axes:
+        start = int(places[i].min()) if some and "f" in trim.lower() else 0
+        stop = int(places[i].max()) + 1 if some else 0
+        x = cut_axis(x, i, start, stop if "b" in trim.lower() or not some else shape[i])
+    return x

@@ -256,11 +256,7 @@ def argwhere(a: Any, *, size: int | None = None, fill_value: Any = None) -> Any:
     x = enter(a)
     if not logical_shape(x):
         (places,) = nonzero(atleast_1d(x), size=size, fill_value=fill_value)
-        return (
-            reshape_to(cut_axis(places, 0, 0, 0), (0, 0))
-            if size is None
-            else wrap(np.zeros((size, 0), int32))
-        )
+        return wrap(np.zeros((len(places), 0), int32))
     columns = nonzero(x, size=size, fill_value=fill_value)
     return concatenate([reshape_to(c, (*logical_shape(c), 1)) for c in columns], 1)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import bevel.ops as ops
 from bevel.core import dtypes
-from bevel.core.dtypes import float32
+from bevel.core.dtypes import bool_, float32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import logical_shape, wrap
 from bevel.numpy import reductions
@@ -71,7 +71,10 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     Array([0, 3, 5], dtype=int32)
     """
     parts = [None if p is None else ravel(p) for p in (to_begin, to_end)]
-    out = diff(ravel(ary))
+    x = ravel(ary)
+    if x.dtype == bool_:
+        raise TypeError("ediff1d: bools have no difference.\nWrite instead: x.astype(int).")
+    out = diff(x)
     whole = [p for p in (parts[0], out, parts[1]) if p is not None]
     return concatenate([p.astype(out.dtype) for p in whole])
 
@@ -115,15 +118,17 @@ def _gradient(f: Any, h: Any, axis: int, edge_order: int) -> Any:
     def at(start: int, stop: int) -> Any:
         return cut_axis(f, axis, start, stop)
 
-    if not logical_shape(h):
-        h = broadcast_to(h, (n - 1,))
-    step = _weights(h, axis, ndim)
-    a, b = step(0, n - 2), step(1, n - 1)
-    inner = (
-        -b / (a * (a + b)) * at(0, n - 2)
-        + (b - a) / (a * b) * at(1, n - 1)
-        + a / (b * (a + b)) * at(2, n)
-    )
+    even = not logical_shape(h)
+    step = _weights(broadcast_to(h, (n - 1,)) if even else h, axis, ndim)
+    if even:  # the middle sample does not count, also where it is NaN
+        inner = (at(2, n) - at(0, n - 2)) / (2 * h)
+    else:
+        a, b = step(0, n - 2), step(1, n - 1)
+        inner = (
+            -b / (a * (a + b)) * at(0, n - 2)
+            + (b - a) / (a * b) * at(1, n - 1)
+            + a / (b * (a + b)) * at(2, n)
+        )
     if edge_order == 1:
         first = (at(1, 2) - at(0, 1)) / step(0, 1)
         last = (at(n - 1, n) - at(n - 2, n - 1)) / step(n - 2, n - 1)
@@ -157,7 +162,7 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     axes = axes_of("gradient", axis, len(values.shape))
     if edge_order not in (1, 2):
         raise ValueError(f"gradient: edge_order must be 1 or 2, got {edge_order}")
-    spacing: Sequence[Any] = varargs or (1.0,)
+    spacing: Sequence[Any] = varargs or (1.0,) * len(axes)
     if len(spacing) == 1 and len(axes) > 1 and logical_shape(enter(spacing[0])) == ():
         spacing = spacing * len(axes)
     if len(spacing) != len(axes):

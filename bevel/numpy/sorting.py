@@ -218,8 +218,8 @@ def searchsorted(
 def digitize(x: Any, bins: Any, right: bool = False, *, method: str = "default") -> Any:
     """The bin that each element falls into: the i with `bins[i-1] <= x < bins[i]`, as int32.
 
-    `bins` is a vector in ascending or descending order; with `right` the upper edge belongs to a
-    bin.
+    `bins` is a vector in ascending or descending order (then `bins[i-1] > x >= bins[i]`); with
+    `right` the upper edge belongs to a bin instead of the lower.
 
     >>> bnp.digitize(bnp.array([0.5, 2.5]), bnp.array([0.0, 1.0, 2.0]))
     Array([1, 3], dtype=int32)
@@ -237,8 +237,7 @@ def digitize(x: Any, bins: Any, right: bool = False, *, method: str = "default")
     ]
     down = ops.gt(*ends)
     upwards = searchsorted(wrap(edges), x, side, method=method)._v
-    other = "left" if side == "right" else "right"
-    reverse = searchsorted(wrap(ops.rev(edges, axes=(0,))), x, other, method=method)._v
+    reverse = searchsorted(wrap(ops.rev(edges, axes=(0,))), x, side, method=method)._v
     downwards = ops.sub(ops.full_like(reverse, n), reverse)
     return wrap(ops.select(*broadcast_values("digitize", [down, downwards, upwards])))
 

@@ -161,10 +161,22 @@ def _places(q: Any, count: Any, n: int, method: str, dtype: np.dtype) -> tuple[A
 
 
 def _quantile(
-    name: str, a: Any, q: Any, axis: Axis, keepdims: bool, method: str, skip_nan: bool
+    name: str,
+    a: Any,
+    q: Any,
+    axis: Axis,
+    keepdims: bool,
+    method: str,
+    skip_nan: bool,
+    weights: Any = None,
 ) -> Any:
     if method not in METHODS:
         raise ValueError(f"{name}: method must be one of {', '.join(METHODS)}, got {method!r}")
+    if weights is not None and method != "inverted_cdf":
+        raise ValueError(
+            f"{name}: weights need method='inverted_cdf', got {method!r}: the others lie between "
+            "elements, where a weight says nothing"
+        )
     x = inexact(number(name, a))
     dtype = np.dtype(x.dtype)
     if dtypes.is_complex(dtype):
@@ -183,15 +195,44 @@ def _quantile(
     )
     if n == 0:
         return wrap(ops.full((*q.shape, *kept), math.nan, dtype))
-    (rows,) = ops.sort(rows, axis=len(rows.shape) - 1, num_keys=1, stable=False)
-    count = reductions.sum(wrap(ops.not_(is_nan(rows))), -1, keepdims=True)
+    last = len(rows.shape) - 1
     flat = ops.reshape(q, shape=(math.prod(q.shape),))
-    low, high, weight = _places(flat, count.astype(wide) if skip_nan else None, n, method, wide)
-    out = _between(wrap(rows), low, high, weight)
+    if weights is not None:
+        w = _weight_rows(name, weights, shape, axes, wide)
+        w = ops.select(is_nan(rows), ops.zeros_like(w), w) if skip_nan else w
+        rows, w = ops.sort(rows, w, axis=last, num_keys=1, stable=True)
+        out = _weighted(wrap(rows), wrap(w), wrap(cast(flat, wide)))
+    else:
+        (rows,) = ops.sort(rows, axis=last, num_keys=1, stable=False)
+    count = reductions.sum(wrap(ops.not_(is_nan(rows))), -1, keepdims=True)
+    if weights is None:
+        counted = count.astype(wide) if skip_nan else None
+        out = _between(wrap(rows), *_places(flat, counted, n, method, wide))
     bad = count == 0 if skip_nan else count < n
     out = where(bad, math.nan, out)
     out = moveaxis(out, -1, 0)
     return reshape(out, (*q.shape, *kept)).astype(dtype)
+
+
+def _weight_rows(name: str, weights: Any, shape: Any, axes: Any, dtype: np.dtype) -> Any:
+    """Weights of the array's shape, or of its one axis, as rows along the axes."""
+    w = cast(number(name, weights), dtype)
+    if tuple(w.shape) != shape:
+        if len(axes) != 1 or tuple(w.shape) != (shape[axes[0]],):
+            raise ShapeError(
+                f"{name}: weights of shape {tuple(w.shape)} are neither of the array's shape "
+                f"{shape} nor one for each place of a single axis"
+            )
+        w = ops.broadcast_in_dim(w, shape=shape, dims=axes)
+    return reductions.as_rows(w, axes)
+
+
+def _weighted(rows: Any, w: Any, q: Any) -> Any:
+    """The first element of each sorted row at which the weights so far reach `q` of their sum."""
+    so_far = reductions.cumsum(w, -1)[..., None]
+    short = (so_far < q * so_far[..., -1:, :]) | (so_far == 0)
+    places = clip(reductions.sum(short, -2), 0, rows.shape[-1] - 1)
+    return take_along_axis(rows, places, -1)
 
 
 def _between(rows: Any, low: Any, high: Any, weight: Any) -> Any:
@@ -214,18 +255,21 @@ def quantile(
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
+    *,
+    weights: Any = None,
 ) -> Any:
     """Quantiles along axes (None: of all elements): the axes of `q`, between 0 and 1, come first in
     the result.
 
-    `method` is one of NumPy's thirteen. A slice that holds NaN gives NaN.
+    `method` is one of NumPy's thirteen. A slice that holds NaN gives NaN. `weights`, of the shape
+    of `a` or of its one axis, say how much each element counts (method "inverted_cdf" only).
 
     >>> bnp.quantile(bnp.array([1.0, 2.0, 4.0]), bnp.array([0.5, 0.75]))
     Array([2., 3.], dtype=float32)
     """
     no_out("quantile", out)
     q = _probability("quantile", q, 1)
-    return _quantile("quantile", a, q, axis, keepdims, method, False)
+    return _quantile("quantile", a, q, axis, keepdims, method, False, weights)
 
 
 def percentile(
@@ -236,6 +280,8 @@ def percentile(
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
+    *,
+    weights: Any = None,
 ) -> Any:
     """`quantile` with `q` from 0 to 100.
 
@@ -244,7 +290,7 @@ def percentile(
     """
     no_out("percentile", out)
     q = _probability("percentile", q, 100)
-    return _quantile("percentile", a, q, axis, keepdims, method, False)
+    return _quantile("percentile", a, q, axis, keepdims, method, False, weights)
 
 
 def median(
@@ -271,6 +317,8 @@ def nanquantile(
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
+    *,
+    weights: Any = None,
 ) -> Any:
     """`quantile` of the elements that are not NaN.
 
@@ -279,7 +327,7 @@ def nanquantile(
     """
     no_out("nanquantile", out)
     q = _probability("nanquantile", q, 1)
-    return _quantile("nanquantile", a, q, axis, keepdims, method, True)
+    return _quantile("nanquantile", a, q, axis, keepdims, method, True, weights)
 
 
 def nanpercentile(
@@ -290,6 +338,8 @@ def nanpercentile(
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: bool = False,
+    *,
+    weights: Any = None,
 ) -> Any:
     """`percentile` of the elements that are not NaN.
 
@@ -298,7 +348,7 @@ def nanpercentile(
     """
     no_out("nanpercentile", out)
     q = _probability("nanpercentile", q, 100)
-    return _quantile("nanpercentile", a, q, axis, keepdims, method, True)
+    return _quantile("nanpercentile", a, q, axis, keepdims, method, True, weights)
 
 
 def nanmedian(
@@ -375,6 +425,8 @@ def cov(
     ddof: float | None = None,
     fweights: Any = None,
     aweights: Any = None,
+    *,
+    dtype: Any = None,
 ) -> Any:
     """Covariance matrix of variables, which are the rows (or, without `rowvar`, the columns).
 
@@ -388,6 +440,8 @@ def cov(
     x = _variables(m, rowvar)
     if y is not None:
         x = concatenate([x, _variables(y, rowvar)], 0)
+    if dtype is not None:
+        x = x.astype(dtype)
     if ddof is None:
         ddof = 0 if bias else 1
     n = x.shape[1]
@@ -401,7 +455,7 @@ def cov(
                 )
             w = one if w is None else w * one
     if w is None:
-        total, factor = float(n), n - ddof
+        total, factor = float(n), max(n - ddof, 0)
         center = reductions.mean(x, 1, keepdims=True)
     else:
         total = reductions.sum(w)
@@ -424,14 +478,14 @@ def _variables(m: Any, rowvar: bool) -> Any:
     return x if rowvar or x.shape[0] == 1 else x.T
 
 
-def corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
+def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
     """Correlation coefficients of variables, which are the rows (or, without `rowvar`, the
     columns).
 
     >>> bnp.corrcoef(bnp.array([[0.0, 2.0], [4.0, 0.0]]))[0, 1]
     Array(-1., dtype=float32)
     """
-    c = cov(x, y, rowvar)
+    c = cov(x, y, rowvar, dtype=dtype)
     if not c.shape:
         return c / c
     spread = elementwise.sqrt(_real(c.diagonal()))

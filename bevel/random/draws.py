@@ -321,8 +321,6 @@ def _array_bounds(
 
 
 def _clip_integer(x: Any, dtype: np.dtype) -> Any:
-    if not dtypes.is_integer(x.dtype):
-        x = x.astype(int)
     own, info = np.iinfo(x.dtype), np.iinfo(dtype)
     limits = max(int(own.min), int(info.min)), min(int(own.max), int(info.max))
     return ops.convert(bnp.clip(x, *limits)._v, dtype=dtype)
@@ -394,6 +392,8 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
 def _bound(x: Any, dtype: np.dtype, drawn: np.dtype) -> Any:
     """A bound as an array of integers, within one of what `dtype` holds if more bits are drawn."""
     handle = bnp.asarray(x, dtype="int64") if type(x) is int else enter(x)
+    if not dtypes.is_integer(handle.dtype):
+        handle = handle.astype(int)
     if dtype == drawn:
         return handle
     info = np.iinfo(dtype)

@@ -255,7 +255,7 @@ def key(seed: Any, *, impl: str | None = None, dtype: Any = None) -> Any:
         impl: name of the generator: "threefry2x32" (the default), whose draws do not depend on how
             they are laid out over devices; "philox", Philox-4x32-10 of Salmon et al. 2011; "rbg"
             and "unsafe_rbg", XLA's generator, the quickest to compile and on accelerators.
-        dtype: the same by `key_dtype(impl)`.
+        dtype: the same by `key_dtype(name)`.
 
     Returns:
         A key array of shape ().
@@ -276,13 +276,13 @@ def key(seed: Any, *, impl: str | None = None, dtype: Any = None) -> Any:
     return wrap(words, tag)
 
 
-def key_dtype(impl: str | None = None) -> KeyDtype:
+def key_dtype(impl_spec: str | None = None) -> KeyDtype:
     """The dtype of the keys of a generator.
 
     >>> key_dtype("rbg") == key(0, impl="rbg").dtype
     True
     """
-    return KeyDtype(_tag_of("key_dtype", impl).impl)
+    return KeyDtype(_tag_of("key_dtype", impl_spec).impl)
 
 
 def PRNGKey(seed: Any, *, impl: str | None = None) -> Any:

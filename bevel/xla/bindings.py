@@ -201,7 +201,7 @@ def _register_cuda_extension(plugin: str, c_api) -> None:
     for name, type_id in extension.ffi_types().items():
         xc.register_custom_type(name, type_id, platform="CUDA")
     targets = [(name, target, 1) for name, target in extension.ffi_handlers().items()]
-    for module in ("gpu_solver", "gpu_linalg"):
+    for module in ("gpu_solver", "gpu_linalg", "gpu_sparse"):
         targets += importlib.import_module(f"jaxlib.{module}").registrations()["CUDA"]
     for name, target, api_version in targets:
         xc.register_custom_call_target(name, target, platform="CUDA", api_version=api_version)

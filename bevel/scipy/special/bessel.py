@@ -76,7 +76,7 @@ def _bessel_rows(z: Any, v: int, n_iter: int) -> Any:
     def step(carry: Any, k: Any) -> Any:
         ratio, total = carry
         gap = 2 * k - z * ratio
-        ratio = z / bnp.where(gap == 0, bnp.finfo(z.dtype).eps, gap)
+        ratio = z / bnp.where(gap == 0, float(bnp.finfo(z.dtype).eps), gap)
         weight = bnp.where(k == 1, 1, bnp.where(k % 2 == 1, 2, 0)).astype(z.dtype)
         return (ratio, weight + ratio * total), ratio
 

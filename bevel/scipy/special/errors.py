@@ -233,7 +233,7 @@ def _ndtri(p: Any) -> Any:
     s = bnp.minimum(bnp.abs(away) / _CENTER, 1)
     center = bnp.copysign(s, away) * lookup(_scaled_center, s)
     q = bnp.minimum(p, 1 - p)
-    r = bnp.sqrt(-2 * bnp.log(bnp.clip(q, bnp.finfo(p.dtype).tiny, 0.5 - _CENTER)))
+    r = bnp.sqrt(-2 * bnp.log(bnp.clip(q, float(bnp.finfo(p.dtype).tiny), 0.5 - _CENTER)))
     tail = -bnp.copysign(r, -away) * lookup(_scaled_tail, folded(bnp.maximum(r - _TAIL, 0), 4.0))
     out = bnp.where(bnp.abs(away) <= _CENTER, center, tail)
     out = bnp.where(q == 0, bnp.copysign(bnp.full_like(p, math.inf), away), out)

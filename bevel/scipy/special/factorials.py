@@ -24,7 +24,7 @@ _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
 
 
-def _correction(x: Any) -> Any:
+def stirling_remainder(x: Any) -> Any:
     """What Stirling's formula leaves of the logarithm of gamma, from `_LARGE` on."""
     w = 1 / x
     total = bnp.zeros_like(x)
@@ -51,7 +51,9 @@ def _positive_gamma(x: Any) -> Any:
     far = bnp.clip(x, _LARGE, 180.0 if x.dtype == float64 else 40.0)
     # The power is taken in two halves, which overflow later than the whole.
     root = far ** (far / 2 - 0.25)
-    stirling = math.sqrt(2 * math.pi) * root * (root * bnp.exp(-far)) * bnp.exp(_correction(far))
+    stirling = (
+        math.sqrt(2 * math.pi) * root * (root * bnp.exp(-far)) * bnp.exp(stirling_remainder(far))
+    )
     return bnp.where(x < _LARGE, product * lookup(_from_two_to_three, y - 2), stirling)
 
 
@@ -125,7 +127,7 @@ def _complex_loggamma(z: Any) -> Any:
     for k in range(_SHIFT + 2):
         total = total + bnp.log(w + k)
     far = w + (_SHIFT + 2)
-    found = (far - 0.5) * bnp.log(far) - far + _HALF_LOG_TAU + _correction(far) - total
+    found = (far - 0.5) * bnp.log(far) - far + _HALF_LOG_TAU + stirling_remainder(far) - total
     # Reflection, with log(sin(pi z)) continued analytically in each half plane.
     up = bnp.where(bnp.imag(z) < 0, bnp.conj(z), z)
     turn = up - bnp.round(bnp.real(up))
@@ -180,13 +182,13 @@ def digamma(x: Any) -> Any:
 
 @elementwise
 def polygamma(n: Any, x: Any) -> Any:
-    """Derivative of order n of `digamma`; n is a whole number, and no variable to differentiate by.
+    """Derivative of order n of `digamma`, for whole numbers n; differentiable with respect to `x`.
 
     >>> from bevel.scipy import special
     >>> special.polygamma(1, [1.0])
     Array([1.644934], dtype=float32)
     """
-    return lax.polygamma(lax.stop_gradient(n), x)
+    return lax.polygamma(n, x)
 
 
 # -- zeta ------------------------------------------------------------------------------------------
@@ -327,11 +329,15 @@ def _log_beta(a: Any, b: Any) -> Any:
     wide = (q >= _LARGE) & (p > 0) & bnp.isfinite(q)
     small, large = bnp.where(wide, p, 1), bnp.where(wide, q, _LARGE)
     both = small + large
-    shared = -(large - 0.5) * bnp.log1p(small / large) + _correction(large) - _correction(both)
+    shared = (
+        -(large - 0.5) * bnp.log1p(small / large)
+        + stirling_remainder(large)
+        - stirling_remainder(both)
+    )
     one = shared - small * bnp.log(both) + small + lax.lgamma(small)
     far = bnp.where(small >= _LARGE, small, _LARGE)
     two = shared + (far - 0.5) * -bnp.log1p(large / far) - 0.5 * bnp.log(both)
-    two = two + _HALF_LOG_TAU + _correction(far)
+    two = two + _HALF_LOG_TAU + stirling_remainder(far)
     near_p, near_q = bnp.where(wide, 1, p), bnp.where(wide, 1, q)
     plain = lax.lgamma(near_p) + lax.lgamma(near_q) - lax.lgamma(near_p + near_q)
     ends = bnp.where(p == math.inf, math.nan, bnp.where(p > 0, -q, q))

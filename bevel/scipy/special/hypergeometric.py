@@ -23,13 +23,13 @@ _FEWEST, _MOST = 64, 20_000
 """Terms of a series: derivatives with respect to parameters may need more than the sum itself."""
 
 
-def _series(ratio: Callable, active: Any) -> Any:
+def _series(ratio: Callable, active: Any, fewest: Any = _FEWEST) -> Any:
     """1 + r0 + r0 r1 + ..., where `ratio(k)` is the next term over term k, for `active` entries."""
 
     def more(state: Any) -> Any:
         k, term, total = state
         unfinished = active & (bnp.abs(term) > 1e-17 * bnp.abs(total)) & bnp.isfinite(total)
-        return (k < _FEWEST) | ((k < _MOST) & bnp.any(unfinished))
+        return (k < fewest) | ((k < _MOST) & bnp.any(unfinished))
 
     def step(state: Any) -> Any:
         k, term, total = state
@@ -70,11 +70,14 @@ _ASYMPTOTIC = 600.0
 _ASYMPTOTIC_TERMS = 60
 
 
-def _confluent(a: Any, b: Any, x: Any) -> Any:
+def _confluent(a: Any, b: Any, x: Any, smooth: bool = False) -> Any:
+    """The function; with `smooth` also good to differentiate with respect to `a` where it is a
+    polynomial.
+    """
     # At a pole, polynomials are finite that end before their denominator does.
     blocked = _is_minus_whole(b) & ~(_is_minus_whole(a) & (a >= b) & (a < 0))
     # Kummer's transformation: a negative x becomes a positive one.
-    left = (x < 0) & ~_is_minus_whole(a)
+    left = (x < 0) if smooth else (x < 0) & ~_is_minus_whole(a)
     a, x = bnp.where(left, b - a, a), bnp.where(left, -x, x)
     finite, size = _is_minus_whole(a), bnp.abs(x)
     far = (size > _ASYMPTOTIC) & ~finite
@@ -82,19 +85,28 @@ def _confluent(a: Any, b: Any, x: Any) -> Any:
 
     def ratio(k: Any) -> Any:
         over, under = a + k, c + k
-        # Where numerator and denominator end together, the polynomial has ended before.
-        return bnp.where(over == 0, over, over / bnp.where(under == 0, 1, under)) * s / (k + 1)
+        # Where the denominator ends, the polynomial has ended before.
+        return over / bnp.where(under == 0, 1, under) * s / (k + 1)
 
-    near = _series(ratio, ~far & ~blocked & ~bnp.isnan(s))
+    # The derivatives of a polynomial are none: their terms go on.
+    active = ~far & ~blocked & ~bnp.isnan(s)
+    largest = bnp.max(bnp.where(active, bnp.clip(bnp.abs(s), 0, 1e3), 0), initial=0)
+    fewest = _FEWEST + 4 * largest if smooth else _FEWEST
+    near = _series(ratio, active, fewest)
     near = bnp.where(left, bnp.exp(-s) * near, near)
     # Its asymptotic series, cut where terms no longer fall.
     big = bnp.clip(bnp.where(far, size, _ASYMPTOTIC), None, 1e300)
-    term, total, falling = bnp.ones_like(big), bnp.ones_like(big), big > 0
-    for k in range(_ASYMPTOTIC_TERMS):
+
+    def step(k: Any, state: tuple) -> tuple:
+        term, total, falling = state
+        k = bnp.asarray(k, dtype=big.dtype)
         following = term * (c - a + k) * (1 - a + k) / ((k + 1) * big)
         falling = falling & (bnp.abs(following) < bnp.abs(term))
         term = bnp.where(falling, following, 0)
-        total = total + term
+        return term, total + term, falling
+
+    one = bnp.ones_like(big)
+    _, total, _ = lax.fori_loop(0, _ASYMPTOTIC_TERMS, step, (one, one, big > 0))
     power = _gamma_ratio((c,), (bnp.where(far, a, 1),)) * total
     power = power * bnp.exp(bnp.where(left, 0, big) + (a - c) * bnp.log(big))
     out = bnp.where(far, power, near)
@@ -108,7 +120,8 @@ def _hyp1f1(a: Any, b: Any, x: Any) -> Any:
 
 
 _hyp1f1.defjvps(
-    *_by_parameters(_confluent, 2), lambda t, y, a, b, x: t * (a / b * _hyp1f1(a + 1, b + 1, x))
+    *_by_parameters(functools.partial(_confluent, smooth=True), 2),
+    lambda t, y, a, b, x: t * (a / b * _hyp1f1(a + 1, b + 1, x)),
 )
 
 
@@ -182,8 +195,8 @@ def _polynomial(a: Any, b: Any, c: Any, x: Any) -> Any:
     """The sum where `a` is a whole number of at most 0; further terms are 0."""
 
     def ratio(k: Any) -> Any:
-        over, under = (a + k) * (b + k), (c + k) * (k + 1)
-        return bnp.where(over == 0, over, over / bnp.where(under == 0, 1, under)) * x
+        under = (c + k) * (k + 1)
+        return (a + k) * (b + k) / bnp.where(under == 0, 1, under) * x
 
     return _series(ratio, bnp.isfinite(x))
 
@@ -212,7 +225,10 @@ def _ends(a: Any, b: Any, c: Any) -> Any:
     return (_is_minus_whole(a) & ~(pole & (a < c))) | (_is_minus_whole(b) & ~(pole & (b < c)))
 
 
-def _gauss(a: Any, b: Any, c: Any, x: Any) -> Any:
+def _gauss(a: Any, b: Any, c: Any, x: Any, smooth: bool = False) -> Any:
+    """The function; with `smooth` also good to differentiate with respect to parameters where it is
+    a polynomial.
+    """
     pole, power, whole = _is_minus_whole(c), c - a - b, (c - a - b) == bnp.floor(c - a - b)
     # Euler's transformation, where it leads to a polynomial.
     euler = (x < 1) | (whole & (x > 1))
@@ -220,6 +236,8 @@ def _gauss(a: Any, b: Any, c: Any, x: Any) -> Any:
     alone = (a == c) | ((b == c) & ~pole)
     euler = euler & (alone | (_ends(c - a, c - b, c) & ~_ends(a, b, c)))
     finite = _ends(a, b, c) & ~euler
+    if smooth:
+        euler, finite = euler & ((x > 1) | pole), finite & ((x > 1) | pole)
     inside = (x < 1) & bnp.isfinite(x) & ~finite & ~euler & ~pole
     edge = (x == 1) & ~finite & ~pole
     poly = _ended(a, b, c, x, finite)
@@ -246,7 +264,7 @@ def _hyp2f1(a: Any, b: Any, c: Any, x: Any) -> Any:
 
 
 _hyp2f1.defjvps(
-    *_by_parameters(_gauss, 3),
+    *_by_parameters(functools.partial(_gauss, smooth=True), 3),
     lambda t, y, a, b, c, x: t * (a * b / c * _hyp2f1(a + 1, b + 1, c + 1, x)),
 )
 

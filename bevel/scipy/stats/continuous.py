@@ -10,6 +10,7 @@ from bevel.scipy.special.bessel import i0e
 from bevel.scipy.special.elementary import expit, logit, xlog1py, xlogy
 from bevel.scipy.special.errors import log_ndtr, ndtr, ndtri
 from bevel.scipy.special.factorials import betainc, betaln, gammainc, gammaincc, gammaln
+from bevel.scipy.stats.deviances import log_binomial, log_poisson
 from bevel.scipy.stats.families import continuous
 
 _HALF_LINE = (0.0, math.inf)
@@ -64,10 +65,18 @@ expon = continuous(
     isf=lambda q: -bnp.log(q),
 )
 
+
+def _gamma_logpdf(y: Any, a: Any) -> Any:
+    large = (a >= 10) & (y > 0)
+    safe = bnp.where(large, y, 1)
+    far = log_poisson(bnp.where(large, a, 10), safe) + bnp.log(a / safe)
+    return bnp.where(large, far, xlogy(a - 1, y) - y - gammaln(a))
+
+
 gamma = continuous(
     "gamma",
     ("a",),
-    logpdf=lambda y, a: xlogy(a - 1, y) - y - gammaln(a),
+    logpdf=_gamma_logpdf,
     support=_HALF_LINE,
     valid=_positive,
     cdf=lambda y, a: gammainc(a, y),
@@ -77,17 +86,25 @@ gamma = continuous(
 chi2 = continuous(
     "chi2",
     ("df",),
-    logpdf=lambda y, df: xlogy(df / 2 - 1, y / 2) - y / 2 - gammaln(df / 2) - math.log(2),
+    logpdf=lambda y, df: _gamma_logpdf(y / 2, df / 2) - math.log(2),
     support=_HALF_LINE,
     valid=_positive,
     cdf=lambda y, df: gammainc(df / 2, y / 2),
     sf=lambda y, df: gammaincc(df / 2, y / 2),
 )
 
+
+def _beta_logpdf(y: Any, a: Any, b: Any) -> Any:
+    large = (a >= 10) & (b >= 10) & (y > 0) & (y < 1)
+    p, q, z = bnp.where(large, a, 10), bnp.where(large, b, 10), bnp.where(large, y, 0.5)
+    far = log_binomial(p, p + q, z) + bnp.log(p / z * (q / (1 - z)) / (p + q))
+    return bnp.where(large, far, xlogy(a - 1, y) + xlog1py(b - 1, -y) - betaln(a, b))
+
+
 beta = continuous(
     "beta",
     ("a", "b"),
-    logpdf=lambda y, a, b: xlogy(a - 1, y) + xlog1py(b - 1, -y) - betaln(a, b),
+    logpdf=_beta_logpdf,
     support=(0.0, 1.0),
     valid=_positive,
     cdf=lambda y, a, b: betainc(a, b, y),

@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import bevel.numpy as bnp
+from bevel import lax
 from bevel.scipy.special.elementary import xlog1py, xlogy
 from bevel.scipy.special.entry import elementwise
-from bevel.scipy.special.factorials import betainc, betaln, gammainc, gammaincc, gammaln
+from bevel.scipy.special.factorials import betainc, gammainc, gammaincc
+from bevel.scipy.stats.deviances import log_binomial, log_poisson
 from bevel.scipy.stats.families import discrete
 
 _COUNTS = (0.0, math.inf)
@@ -20,11 +22,6 @@ def _probability(p: Any) -> Any:
 
 def _count(n: Any) -> Any:
     return (n >= 0) & (n == bnp.floor(n))
-
-
-def _log_choose(n: Any, k: Any) -> Any:
-    """Logarithm of the binomial coefficient."""
-    return -bnp.log(n + 1) - betaln(n - k + 1, k + 1)
 
 
 bernoulli = discrete(
@@ -41,17 +38,25 @@ bernoulli = discrete(
 binom = discrete(
     "binom",
     ("n", "p"),
-    logpmf=lambda k, n, p: _log_choose(n, k) + xlogy(k, p) + xlog1py(n - k, -p),
+    logpmf=log_binomial,
     support=lambda n, p: (0.0, n),
     valid=lambda n, p: _count(n) & _probability(p),
     cdf=lambda k, n, p: betainc(bnp.maximum(n - k, 1), k + 1, 1 - p),
     sf=lambda k, n, p: betainc(k + 1, bnp.maximum(n - k, 1), p),
 )
 
+
+def _betabinom_logpmf(k: Any, n: Any, a: Any, b: Any) -> Any:
+    # Three binomial probabilities, whose powers cancel, at any p.
+    p = lax.stop_gradient(a / (a + b))
+    found = log_binomial(k, n, p) + log_binomial(a, a + b, p) - log_binomial(a + k, a + b + n, p)
+    return found + bnp.log(a / (a + k) * (b / (n - k + b)) * ((n + a + b) / (a + b)))
+
+
 betabinom = discrete(
     "betabinom",
     ("n", "a", "b"),
-    logpmf=lambda k, n, a, b: _log_choose(n, k) + betaln(k + a, n - k + b) - betaln(a, b),
+    logpmf=_betabinom_logpmf,
     support=lambda n, a, b: (0.0, n),
     valid=lambda n, a, b: _count(n) & (a > 0) & (b > 0),
 )
@@ -78,16 +83,12 @@ geom = discrete(
 nbinom = discrete(
     "nbinom",
     ("n", "p"),
-    logpmf=lambda k, n, p: -bnp.log(n + k) - betaln(n, k + 1) + n * bnp.log(p) + xlog1py(k, -p),
+    logpmf=lambda k, n, p: log_binomial(n, n + k, p) + bnp.log(n / (n + k)),
     support=_COUNTS,
     valid=lambda n, p: (n > 0) & (p > 0) & (p <= 1),
     cdf=lambda k, n, p: betainc(n, k + 1, p),
     sf=lambda k, n, p: betainc(k + 1, n, 1 - p),
 )
-
-
-def _poisson_logpmf(k: Any, mu: Any) -> Any:
-    return xlogy(k, mu) - gammaln(k + 1) - mu
 
 
 _LARGE_MU, _TERMS = 40.0, 110
@@ -97,7 +98,7 @@ _LARGE_MU, _TERMS = 40.0, 110
 def _poisson_entropy(mu: Any, loc: Any) -> Any:
     small = bnp.where((mu > 0) & (mu < _LARGE_MU), mu, 1)
     k = bnp.arange(_TERMS, dtype=mu.dtype).reshape(_TERMS, *[1] * mu.ndim)
-    logs = _poisson_logpmf(k, small)
+    logs = log_poisson(*bnp.broadcast_arrays(k, small))
     near = bnp.where(mu == 0, 0, -bnp.sum(bnp.exp(logs) * logs, axis=0))
     w = 1 / bnp.where(mu > _LARGE_MU, mu, _LARGE_MU)
     far = 0.5 * (math.log(2 * math.pi) + 1 - bnp.log(w))
@@ -118,7 +119,7 @@ def _entropy(mu: Any, loc: Any = 0) -> Any:
 poisson = discrete(
     "poisson",
     ("mu",),
-    logpmf=_poisson_logpmf,
+    logpmf=log_poisson,
     support=_COUNTS,
     valid=lambda mu: mu >= 0,
     cdf=lambda k, mu: gammaincc(k + 1, mu),
