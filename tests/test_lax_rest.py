@@ -428,6 +428,13 @@ def test_composite():
         f(x, eps=x)
 
 
+def test_stage_makes_traced_values():
+    assert bool(lax.stage(True))
+    assert "stage" in str(bv.make_graph(lambda x: lax.stage(2.0))(1.0))
+    g = bv.jit(bv.grad(lambda x: lax.stage(x) * lax.stage(2.0)))(bnp.asarray(3.0))
+    assert float(g) == 2.0 and lax.stage(1.0).weak_type
+
+
 def test_sinks_and_tokens():
     def f(x):
         token = lax.after_all(lax.create_token(), lax.create_token())

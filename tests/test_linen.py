@@ -120,8 +120,69 @@ def other_models(linen):
     )
 
 
+def lifted_models(linen):
+    """Models with transforms of classes."""
+
+    class Block(linen.Module):
+        width: int = 6
+        rate: float = 0.3
+
+        @linen.compact
+        def __call__(self, x, scale, train):
+            y = linen.Dense(self.width)(x)
+            y = linen.BatchNorm(use_running_average=not train, momentum=0.9)(y) * scale
+            self.sow("intermediates", "y", y)
+            return x + linen.Dropout(self.rate, deterministic=not train)(y), y.mean()
+
+    class Deep(linen.Module):
+        rate: float = 0.0
+
+        def setup(self):
+            self.blocks = linen.scan(
+                Block,
+                variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
+                split_rngs={"params": True, "dropout": True},
+                in_axes=(linen.broadcast, linen.broadcast),
+                length=3,
+            )(rate=self.rate)
+
+        def __call__(self, x):
+            return self.blocks(x, 2.0, True)
+
+    class Again(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            block = linen.remat(Block, static_argnums=(3,))
+            return block()(x, 0.5, True)
+
+    class Members(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            own = linen.vmap(
+                linen.Dense, variable_axes={"params": 1}, split_rngs={"params": True}, out_axes=1
+            )
+            same = linen.vmap(
+                linen.Dense, variable_axes={"params": None}, split_rngs={"params": False}
+            )
+            return own(4)(x), same(4, name="same")(x)
+
+    class Recurrent(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            cell = linen.scan(
+                linen.GRUCell,
+                variable_broadcast="params",
+                split_rngs={"params": False},
+                in_axes=1,
+                out_axes=1,
+            )
+            return cell(3)(x[:, 0, :3], x)
+
+    return dict(deep=Deep(), again=Again(), members=Members(), recurrent=Recurrent())
+
+
 def user_models(linen):
-    return {**stateless_models(linen), **other_models(linen)}
+    return {**stateless_models(linen), **other_models(linen), **lifted_models(linen)}
 
 
 def layers(linen):
@@ -132,6 +193,8 @@ def layers(linen):
         dense=(linen.Dense(3, use_bias=False, kernel_init=linen.initializers.he_normal()), X),
         general=(linen.DenseGeneral((3, 2), axis=(-2, -1)), X),
         general_batch=(linen.DenseGeneral((3,), axis=-1, batch_dims=(0,)), X),
+        einsum=(linen.Einsum((6, 4, 3), "bte,ehf->bhtf"), X),
+        einsum_batch=(linen.Einsum((5, 6, 4), "bte,tef->btf", use_bias=False), X),
         conv=(linen.Conv(3, (3, 2), strides=2), IMAGE),
         conv_groups=(linen.Conv(4, (3, 3), padding="VALID", feature_group_count=2), IMAGE),
         conv_circular=(linen.Conv(2, (3,), padding="CIRCULAR", kernel_dilation=2), X),
@@ -373,6 +436,52 @@ def test_scan_over_a_module():
     _, ys = lax.scan(step, carry, bnp.moveaxis(X, 1, 0))
     rnn = linen.RNN(cell).apply({"params": {"cell": variables["params"]}}, X)
     np.testing.assert_allclose(bnp.moveaxis(ys, 0, 1), rnn, 1e-5, 1e-5)
+
+
+def test_gradients_through_lifted_classes():
+    params = lambda m: m.init(random.key(0), X)
+    model = user_models(linen)["deep"]
+    variables = params(model)
+    rest = {k: v for k, v in variables.items() if k != "params"}
+
+    def loss(p, apply):
+        (y, means), _ = apply({"params": p, **rest}, X)
+        return (y**2).sum() + means.sum()
+
+    rngs = {"dropout": random.key(3)}
+    scanned = functools.partial(model.apply, rngs=rngs, mutable=MUTABLE)
+    found = bv.jit(bv.grad(lambda p: loss(p, scanned)))(variables["params"])
+    eager = bv.grad(lambda p: loss(p, scanned))(variables["params"])
+    same(found, eager, 1e-4)
+    draw = lambda seed: model.clone(rate=0.5).apply(
+        variables, X, rngs={"dropout": random.key(seed)}, mutable=MUTABLE
+    )[0][0]
+    assert (draw(0) == draw(0)).all() and (draw(0) != draw(1)).any()
+    kernel = found["blocks"]["Dense_0"]["kernel"]
+    assert kernel.shape == (3, 6, 6) and (np.abs(kernel).max((1, 2)) > 0).all()
+
+
+def test_lifted_methods_and_what_cannot_be_lifted():
+    class Two(linen.Module):
+        def setup(self):
+            self.dense = linen.Dense(3)
+
+        def encode(self, x, flip=False):
+            return self.dense(-x if flip else x)
+
+        def __call__(self, x):
+            return self.encode(x)
+
+    model = linen.remat(Two, methods=["encode"])()
+    variables = model.init(random.key(0), X)
+    wanted = Two().apply(variables, X)
+    np.testing.assert_allclose(model.apply(variables, X), wanted, 1e-6, 1e-6)
+    flipped = model.apply(variables, X, flip=True, method="encode")
+    np.testing.assert_allclose(flipped, Two().apply(variables, -X), 1e-6, 1e-6)
+    with pytest.raises(TypeError, match="takes a class of modules"):
+        linen.remat(Two())
+    with pytest.raises(ValueError, match="no argument is mapped"):
+        linen.scan(linen.Dense)(2).init(random.key(0), X)
 
 
 # -- errors ----------------------------------------------------------------------------------------

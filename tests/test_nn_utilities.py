@@ -135,6 +135,27 @@ def test_containers_under_the_names_of_flax():
     assert nn.List([1, 2]) == [1, 2] and nn.data(d) is d and nn.static(3) == 3
 
 
+def test_metadata_is_set_and_removed():
+    v = nn.Param(1.0, unit="m")
+    assert nn.Param[bv.Array].__origin__ is nn.Param and not v.has_metadata("axes")
+    layer = nn.Linear(1, 1, rngs=nn.Rngs(0))
+    f = bv.jit(lambda m, x: m(x))
+    f(layer, bnp.ones(1))
+    layer.bias.set_metadata("axes", (None,))
+    f(layer, bnp.ones(1))
+    assert f._cache_size() == 2  # metadata belongs to the structure
+    layer.bias.del_metadata("axes")
+    f(layer, bnp.ones(1))
+    assert f._cache_size() == 2
+    v.set_metadata({"axes": (0,)})
+    v.set_metadata(seen=True)
+    assert v.get_metadata() == {"axes": (0,), "seen": True}
+    with pytest.raises(KeyError):
+        v.del_metadata("unit")
+    with pytest.raises(TypeError, match="name=value"):
+        v.set_metadata("unit")
+
+
 def test_names_of_classes_of_variables():
     assert nn.variable_name_from_type(nn.Param) == "params"
     assert nn.variable_type_from_name("batch_stats") is nn.BatchStat
@@ -283,6 +304,19 @@ class Sower(nn.Linear):
     def __call__(self, x):
         self.sow(nn.Intermediate, "before", x)
         return self.perturb("after", bnp.tanh(super().__call__(x)))
+
+
+def test_captures_of_a_recurrent_cell():
+    class Cell(nn.SimpleCell):
+        def __call__(self, carry, x):
+            self.sow(nn.Intermediate, "hidden", carry)
+            return super().__call__(carry, x)
+
+    rnn, x = nn.RNN(Cell(2, 3, rngs=nn.Rngs(0))), bnp.ones((4, 5, 2))
+    ys, seen = bv.jit(nn.capture(rnn, nn.Intermediate))(x)
+    (hidden,) = seen.cell.hidden
+    assert hidden.shape == (5, 4, 3)
+    np.testing.assert_allclose(hidden[1:], ys.swapaxes(0, 1)[:-1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("remat", [False, True])

@@ -117,6 +117,21 @@ def test_text_and_methods():
         bnp.stack([y, y], out=np.zeros((2, 3)))
 
 
+def test_bins_that_are_none():
+    x = np.array([0.5, np.nan], np.float32)
+    for bad in (
+        lambda: bnp.digitize(x, [0, 2, 1]),
+        lambda: bnp.histogram(x[:1], [1, 0]),
+        lambda: bnp.histogram(x, 3),
+        lambda: bnp.histogram(x[:1], 3, range=(1, 0)),
+        lambda: bnp.histogramdd(x[:1, None], [[0.0, 2, 1]]),
+    ):
+        with pytest.raises(ValueError, match="rise or fall|must not fall|cannot reach"):
+            bad()
+    counts, _ = bnp.histogram(x, 2, range=(0, 1))
+    assert counts.tolist() == [0, 1]
+
+
 def test_matrices_without_elements():
     def every(z):
         la, b = bnp.linalg, bnp.zeros((*z.shape[:-1], 2))

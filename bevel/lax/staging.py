@@ -21,6 +21,7 @@ from bevel.lax.shapes import optimization_barrier
 from bevel.numpy.convert import enter
 from bevel.ops import dce_sink as sink_op
 from bevel.ops import effect_callback, platform_index
+from bevel.ops import name as name_op
 
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -128,12 +129,13 @@ def _nothing(*arrays: np.ndarray) -> tuple[()]:
 
 
 def stage(x: Any, /) -> Any:
-    """A number, NumPy array or array as an array, a value of the trace if there is one.
+    """A number, NumPy array or array as an array: where a function is traced, as a traced one.
 
     >>> lax.stage(1.0)
     Array(1., dtype=float32, weak_type=True)
     """
-    return enter(x)
+    h = enter(x)
+    return wrap(name_op(h._v, name="stage"), h._tag)
 
 
 def create_token(_: Any = None) -> Any:

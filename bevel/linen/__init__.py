@@ -25,6 +25,7 @@ from bevel.core.lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "bevel.linen.attention": ["MultiHeadAttention", "MultiHeadDotProductAttention"],
         "bevel.linen.layers": [
             "BatchNorm",
             "Conv",
@@ -32,12 +33,11 @@ __getattr__, __dir__, __all__ = attach(
             "Dense",
             "DenseGeneral",
             "Dropout",
+            "Einsum",
             "Embed",
             "GroupNorm",
             "InstanceNorm",
             "LayerNorm",
-            "MultiHeadAttention",
-            "MultiHeadDotProductAttention",
             "PReLU",
             "RMSNorm",
             "Sequential",

@@ -38,20 +38,20 @@ class _Inside:
         self.module = module
         self.cls = cls
         self.method = method
-        self.run = module.live_run(method)
+        self.run = module._live_run(method)
         self.counts = dict(self.run.counts)
         self.variables = module.variables
 
     def __call__(
         self, variables: Variables, rngs: Variables, args: Any, kwargs: Any
     ) -> tuple[Any, Variables]:
-        run, path = self.run, self.module.path
+        run, path = self.run, self.module._path
         nested = variables
         for name in reversed(path):
             nested = {col: {name: members} for col, members in nested.items()}
         inner = Run(nested, rngs, run.mutable, initializing=run.initializing, capture=run.capture)
         inner.counts = dict(self.counts)
-        bound = _orphan(self.module, self.cls)
+        bound = _orphan(self.module, self.cls, self.module.name)
         bound._bind(inner, path)
         result = getattr(self.cls, self.method)(bound, *args, **kwargs)
         run.counts.update(inner.counts)
@@ -64,14 +64,13 @@ class _Inside:
                 self.module.put_variable(col, name, value)
 
 
-def _orphan(module: Module, cls: type[Module]) -> Any:
-    """A module like a bound one that is of another class and bound nowhere yet."""
+def _orphan(module: Module, cls: type[Module], name: str | None = None) -> Any:
+    """A module like a bound one that is bound nowhere yet."""
 
     def one(inner: Module, _: str) -> Module:
         return _orphan(inner, type(inner)) if inner.parent is module else inner
 
-    fields = {k: map_modules(one, v) for k, v in module.fields().items()}
-    name = module.name if cls is not type(module) else None
+    fields = {k: map_modules(one, v) for k, v in module._fields().items()}
     return cls(**fields, parent=None, name=name)
 
 
@@ -107,6 +106,7 @@ def remat(
     *,
     policy: Callable[..., bool] | None = None,
     prevent_cse: bool = True,
+    static_argnums: Any = (),
     methods: Sequence[str] | str | None = None,
 ) -> Any:
     """A class of modules whose inner values are computed again in the backward pass: `bv.remat`.
@@ -117,6 +117,7 @@ def remat(
         target: class.
         policy: which values are kept, as for `bv.remat`.
         prevent_cse: as for `bv.remat`.
+        static_argnums: for code that says it; it changes nothing.
         methods: which methods (default: `__call__`).
 
     >>> import bevel.numpy as bnp
@@ -297,6 +298,7 @@ def scan(
             _, made = step(carry, _at(rows, 0), shared)
             made = {c: v for c, v in made.items() if c in shared_by_all}
             shared = {**shared, **made}
+            inside.counts = dict(inside.run.counts)  # flax.linen draws after a first step, too
 
         def body(carry: Any, row: Any) -> Any:
             (carry, y), changed = step(carry, row, shared)

@@ -215,7 +215,7 @@ class Module:
 
     def _bind(self, run: Run | None, path: Path) -> None:
         vars(self).update(_run=run, _path=path)
-        for name, value in self.fields().items():
+        for name, value in self._fields().items():
             vars(self)[name] = self._adopt(name, value)
 
     def _adopt(self, name: str, value: Any) -> Any:
@@ -260,9 +260,9 @@ class Module:
     def clone(self, *, parent: Any = None, name: Any = _INHERIT, **updates: Any) -> Any:
         """The same module, unbound, with some fields changed."""
         name = self.name if name is _INHERIT else name
-        return type(self)(**{**self.fields(), **updates}, parent=parent, name=name)
+        return type(self)(**{**self._fields(), **updates}, parent=parent, name=name)
 
-    def fields(self) -> dict[str, Any]:
+    def _fields(self) -> dict[str, Any]:
         """The fields and what they hold, without `name` and `parent`."""
         return {
             f.name: getattr(self, f.name)
@@ -312,7 +312,7 @@ class Module:
 
     # -- variables and keys ----------------------------------------------------------------------
 
-    def live_run(self, what: str) -> Run:
+    def _live_run(self, what: str) -> Run:
         """The run this module is bound to.
 
         Raises:
@@ -327,7 +327,7 @@ class Module:
         return self._run
 
     def _reserve(self, name: str, collection: str) -> Run:
-        run = self.live_run(name)
+        run = self._live_run(name)
         if not (self._making or self._setting_up):
             raise RuntimeError(
                 f"linen: the variable {name!r} is made in a method of {type(self).__name__} that "
@@ -393,11 +393,11 @@ class Module:
 
     def has_variable(self, col: str, name: str) -> bool:
         """Whether this module has such a variable."""
-        return name in self.live_run("has_variable").members(col, self._path)
+        return name in self._live_run("has_variable").members(col, self._path)
 
     def get_variable(self, col: str, name: str, default: Any = None) -> Any:
         """The contents of a variable of this module."""
-        return self.live_run("get_variable").members(col, self._path).get(name, default)
+        return self._live_run("get_variable").members(col, self._path).get(name, default)
 
     def put_variable(self, col: str, name: str, value: Any) -> None:
         """Write a variable of this module.
@@ -405,26 +405,26 @@ class Module:
         Raises:
             ValueError: the collection is not mutable.
         """
-        self.live_run("put_variable").put(col, self._path, name, value)
+        self._live_run("put_variable").put(col, self._path, name, value)
 
     @property
     def variables(self) -> dict[str, Any]:
         """The part of each collection that is this module's."""
-        run = self.live_run("variables")
+        run = self._live_run("variables")
         found = {col: run.members(col, self._path) for col in run.variables}
         return {col: dict(members) for col, members in found.items() if members}
 
     def is_mutable_collection(self, col: str) -> bool:
         """Whether variables of a collection may be written."""
-        return self.live_run("is_mutable_collection").mutable(col)
+        return self._live_run("is_mutable_collection").mutable(col)
 
     def is_initializing(self) -> bool:
         """Whether this is a call of `init`."""
-        return self.live_run("is_initializing").initializing
+        return self._live_run("is_initializing").initializing
 
     def has_rng(self, name: str) -> bool:
         """Whether there is a random stream of that name."""
-        return self.live_run("has_rng").has_rng(name)
+        return self._live_run("has_rng").has_rng(name)
 
     def make_rng(self, name: str = "params") -> Any:
         """The next key of a random stream; of "params" if the stream was not given.
@@ -432,7 +432,7 @@ class Module:
         Raises:
             ValueError: there is neither.
         """
-        return self.live_run("make_rng").key(name, self._path)
+        return self._live_run("make_rng").key(name, self._path)
 
     def sow(
         self,
@@ -462,7 +462,7 @@ class Module:
         (6.0, {'intermediates': {'seen': (3.0,)}})
         """
         col = col if isinstance(col, str) else variable_name_from_type(col)
-        run = self.live_run("sow")
+        run = self._live_run("sow")
         if not run.mutable(col):
             return False
         found = run.members(col, self._path)
@@ -477,7 +477,7 @@ class Module:
 
         Without that collection in `apply`, the value.
         """
-        run = self.live_run("perturb")
+        run = self._live_run("perturb")
         if run.mutable(collection) and not self.has_variable(collection, name):
             run.reserve(self._path, name, collection)
             run.put(collection, self._path, name, tree.map(bnp.zeros_like, value))

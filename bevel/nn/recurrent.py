@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import bevel.numpy as bnp
-from bevel import lax, random
+from bevel import random
 from bevel.core import dtypes, tree
 from bevel.nn import initializers
 from bevel.nn.activations import sigmoid, tanh
@@ -18,6 +18,7 @@ from bevel.nn.dtypes import promote_dtype
 from bevel.nn.linear import NO_METADATA, Linear, default_kernel_init
 from bevel.nn.module import Module
 from bevel.nn.rngs import Rngs, RngStream
+from bevel.nn.scanning import scan
 from bevel.numpy.convert import enter
 
 
@@ -342,7 +343,7 @@ class OptimizedLSTMCell(RNNCellBase):
 
 
 class RNN(Module):
-    """Runs a cell over a sequence with `lax.scan`.
+    """Runs a cell over a sequence, as one compiled loop.
 
     Args:
         cell: the cell.
@@ -423,7 +424,7 @@ class RNN(Module):
             carry, y = self.cell(carry, x)
             return carry, (y, carry if keep_carries else None)
 
-        carry, (ys, carries) = lax.scan(step, carry, xs, unroll=self.unroll)
+        carry, (ys, carries) = scan(step, unroll=self.unroll)(carry, xs)
         if reverse and keep_order:
             ys = flip_sequences(ys, seq_lengths)
         ys = bnp.moveaxis(ys, 0, time_axis)

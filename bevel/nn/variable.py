@@ -8,6 +8,7 @@ subclass
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 from bevel.api.refs import Ref
@@ -64,10 +65,43 @@ class Variable(Ref):
         """Whether there is such an entry."""
         return name in self._metadata
 
-    def set_metadata(self, **metadata: Any) -> None:
-        """Set entries of the metadata; a transform that saw the variable traces again."""
+    def set_metadata(self, *args: Any, **metadata: Any) -> None:
+        """Set entries of the metadata; a transform that saw the variable traces again.
+
+        Args:
+            args: a name and a value, or a dict that takes the place of all entries.
+            metadata: names and values.
+
+        Raises:
+            TypeError: other arguments.
+
+        >>> from bevel import nn
+        >>> v = nn.Param(1.0, unit="m")
+        >>> v.set_metadata("axes", (0,))
+        >>> v.get_metadata()
+        {'unit': 'm', 'axes': (0,)}
+        """
+        if len(args) == 1 and isinstance(args[0], dict) and not metadata:
+            self._metadata = dict(args[0])
+        elif len(args) == 2 and not metadata:
+            self._metadata[args[0]] = args[1]
+        elif args:
+            raise TypeError("set_metadata takes name=value, (name, value), or one dict")
         self._metadata.update(metadata)
         epoch.advance()
+
+    def del_metadata(self, name: str) -> None:
+        """Remove an entry of the metadata.
+
+        Raises:
+            KeyError: there is none.
+        """
+        del self._metadata[name]
+        epoch.advance()
+
+    def __class_getitem__(cls, item: Any) -> types.GenericAlias:
+        """`nn.Param[bv.Array]`, for annotations."""
+        return types.GenericAlias(cls, item)
 
     def replace(self, value: Any, **metadata: Any) -> Variable:
         """Another variable of the same kind and metadata, with this value."""

@@ -12,7 +12,7 @@ from bevel.core.dtypes import float32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import Handle, logical_shape, wrap
 from bevel.numpy import reductions
-from bevel.numpy.arguments import cast, contents, inexact, integer, number
+from bevel.numpy.arguments import cast, contents, inexact, integer, known, number
 from bevel.numpy.convert import enter
 from bevel.numpy.manipulation import ravel, reshape
 from bevel.numpy.selection import where
@@ -31,6 +31,16 @@ def _limits(x: Any, range: Range) -> tuple[Any, Any]:
         low, high = (wrap(np.asarray(v, float32)) for v in (0, 1))
     else:
         low, high = reductions.min(x), reductions.max(x)
+    ends = known(low._v), known(high._v)
+    if (
+        ends[0] is not None
+        and ends[1] is not None
+        and not (np.isfinite(ends).all() and ends[0] <= ends[1])
+    ):
+        raise ValueError(
+            f"histogram: bins cannot reach from {ends[0]} to {ends[1]}.\n"
+            "Write instead: range=(low, high) with finite numbers, low first, or x[bnp.isfinite(x)]"
+        )
     same = low == high
     return where(same, low - 0.5, low), where(same, high + 0.5, high)
 
@@ -64,7 +74,9 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Range = None, weights: An
 
 def _slots(x: Any, edges: Any) -> tuple[Any, Any]:
     """The bin of every element, and whether it has one; the last bin holds its upper edge."""
-    n = edges.shape[0] - 1
+    n, found = edges.shape[0] - 1, known(edges._v)
+    if found is not None and (np.diff(found) < 0).any():
+        raise ValueError(f"histogram: the edges of the bins must not fall, got {found.tolist()}")
     slot = searchsorted(edges, x, "right") - 1
     slot = where(x == edges[-1], n - 1, slot)
     return slot, (x >= edges[0]) & (x <= edges[-1])
@@ -84,6 +96,9 @@ def histogram(
 
     A bin holds its lower edge; the last one its upper edge too. Counts are int32; `density` divides
     them so that the area is 1.
+
+    Raises:
+        ValueError: edges that fall, or a range (by default that of the data) that is not finite.
 
     >>> counts, edges = bnp.histogram(bnp.array([0.0, 1.0, 1.5, 4.0]), bins=2)
     >>> counts

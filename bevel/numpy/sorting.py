@@ -221,6 +221,9 @@ def digitize(x: Any, bins: Any, right: bool = False, *, method: str = "default")
     `bins` is a vector in ascending or descending order (then `bins[i-1] > x >= bins[i]`); with
     `right` the upper edge belongs to a bin instead of the lower.
 
+    Raises:
+        ValueError: `bins` neither rise nor fall throughout.
+
     >>> bnp.digitize(bnp.array([0.5, 2.5]), bnp.array([0.0, 1.0, 2.0]))
     Array([1, 3], dtype=int32)
     """
@@ -231,6 +234,10 @@ def digitize(x: Any, bins: Any, right: bool = False, *, method: str = "default")
     side = "left" if right else "right"
     if n < 2:
         return searchsorted(wrap(edges), x, side, method=method)
+    found = known(edges)
+    steps = np.zeros(1) if found is None else np.diff(found)
+    if (steps < 0).any() and (steps > 0).any():
+        raise ValueError(f"digitize: bins must rise or fall throughout, got {found}")
     ends = [
         ops.reshape(ops.slice(edges, start=(i,), limit=(i + 1,), strides=None), shape=())
         for i in (0, n - 1)
