@@ -49,6 +49,7 @@ __getattr__, __dir__, __all__ = attach(
         "bevel.api.refs": ["Ref", "ref"],
         "bevel.api.remat": ["checkpoint_name", "checkpoint_policies", "remat"],
         "bevel.api.scopes": ["disable_jit", "named_scope"],
+        "bevel.api.timing": ["timeit"],
         "bevel.api.vmap": ["vmap"],
         "bevel.core.config": ["config"],
         "bevel.numpy.array": ["Array"],

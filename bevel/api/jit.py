@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bevel.api import buckets, retracing
 from bevel.api.calls import (
     STALE,
     Bound,
@@ -186,6 +187,10 @@ class Jitted:
                 f"jit: arguments {sorted(both)} are both static and donated; a static value has "
                 "no buffer"
             )
+        self.max_traces = options["max_traces"]
+        self.buckets = options["batch_buckets"]
+        self._mapping = None if self.buckets is None else buckets.check(fun, self.buckets)
+        self._seen: list[retracing.Parts] = []
         self._traceable = fun  # with Python's control flow converted, once a trace needed that
         self._static = bool(self.static_nums or self.static_names)
         self._traces: dict[Any, list[Traced]] = {}
@@ -196,6 +201,12 @@ class Jitted:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for these arguments, which is traced and compiled at its first call."""
+        if self._mapping is None:
+            return self._call(args, kwargs)
+        padded = buckets.Padding(self._mapping, self.buckets, args, kwargs)
+        return padded.cut(self._call(padded.args, padded.kwargs))
+
+    def _call(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         found = None
         if state.current is EAGER and not self._static:
             found = None if kwargs else read(args, None)
@@ -296,6 +307,12 @@ class Jitted:
             self._traceable = converted(self._traceable, e)
             traced = Traced(self, self.what, arguments, rebuild)
         if not any(isinstance(c, Tracer) for c in traced.consts):
+            statics = (*static, *static_kw)
+            new = retracing.parts_of(self.fun, args, kwargs, arguments.leaves, statics, key[3:])
+            warns = self._mapping is None
+            retracing.note(self.what, self._seen, new, self.max_traces, warns)
+            if len(self._seen) == 1 and state.current is EAGER:
+                retracing.note_new(self.what, self.fun, arguments.key)
             self._traces.setdefault(key, []).append(traced)
         return arguments, traced
 
@@ -334,6 +351,7 @@ class Jitted:
         """Forget all traces and programs."""
         self._traces.clear()
         self._direct.clear()
+        self._seen.clear()
 
     def _cache_size(self) -> int:
         return sum(map(len, self._traces.values()))
@@ -449,6 +467,8 @@ def jit(
     keep_unused: bool = False,
     inline: bool = False,
     compiler_options: dict[str, Any] | None = None,
+    max_traces: int | None = None,
+    batch_buckets: buckets.Buckets | None = None,
 ) -> Any:
     """Compile a function with XLA, once per signature of its arguments.
 
@@ -467,8 +487,14 @@ def jit(
         keep_unused: keep arguments the program does not use.
         inline: inside other transforms, run the function's ops one by one instead of as one call.
         compiler_options: XLA debug options by name.
+        max_traces: raise instead of tracing more often than this. Without it, a function that is
+            traced again and again is warned about, with the cause.
+        batch_buckets: for a function that `vmap` made: pad the rows to a power of two ("pow2") or
+            to one of these sizes, and cut the results, so that batches of any size need few
+            programs.
 
     Raises:
+        errors.RetraceError: more than `max_traces` traces; the message says what is new.
         TypeError: an argument is no array and not marked static; the message names it.
         errors.TracerConversionError: the function asks a traced value for its contents.
 
@@ -485,6 +511,8 @@ def jit(
         keep_unused=keep_unused,
         inline=inline,
         compiler_options=compiler_options,
+        max_traces=max_traces,
+        batch_buckets=batch_buckets,
     )
     if fun is None:
         return lambda f: jit(f, **options)

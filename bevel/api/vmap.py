@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -141,6 +141,14 @@ class _Mapped:
         return sizes.pop()
 
 
+class Mapping(NamedTuple):
+    """What `vmap` was told; its result has it as `__bevel_mapping__`."""
+
+    in_axes: Any
+    out_axes: Any
+    axis_name: Any
+
+
 def vmap(
     fun: Callable[..., Any] | None = None,
     in_axes: Any = 0,
@@ -199,6 +207,7 @@ def vmap(
         axis = Axis(call.axis_size(axis_size, what), axis_name)
         return _run(fun, call, contents, axis, out_axes, what)
 
+    mapped.__bevel_mapping__ = Mapping(in_axes, out_axes, axis_name)  # type: ignore[attr-defined]
     return mapped
 
 
