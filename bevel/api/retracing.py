@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from bevel.api.flat import argument_name, cells_of, type_text
+from bevel.api.flat import argument_name, cells_of, structure_key, type_text
 from bevel.core import tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import RetraceError, RetraceWarning
@@ -82,7 +82,7 @@ def parts_of(
         if isinstance(leaf, Handle):
             parts[name] = ("array", (aval_of(leaf._v), leaf._tag))
             continue
-        parts[name] = ("object", getattr(leaf, "__bevel_structure__", lambda: None)())
+        parts[name] = ("object", structure_key(leaf))
         for i, cell in enumerate(cells_of(leaf) or ()):
             content = cell._read()
             kind = (aval_of(content._v), None) if isinstance(content, Handle) else content
@@ -116,9 +116,8 @@ def _difference(name: str, old: tuple[str, Any], new: tuple[str, Any]) -> str | 
         what = "shape" if a[0].dtype == b[0].dtype else "dtype"
         return f"the {what} of {name}: {then}"
     if kind == "object":
-        same = getattr(a, "graphdef", None) is getattr(b, "graphdef", None)
-        return None if same else f"the structure of {name}: an attribute or a layer has changed"
-    if a is b or (kind != "object" and type(a) is type(b) and a == b):
+        return None if a is b else f"the structure of {name}: an attribute or a layer has changed"
+    if a is b or (type(a) is type(b) and a == b):
         return None
     if kind == "static":
         if isinstance(a, types.FunctionType) and a.__code__ is getattr(b, "__code__", None):
