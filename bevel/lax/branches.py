@@ -18,6 +18,7 @@ from bevel.core.handle import WEAK, logical_shape
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.core.source import user_source, where
 from bevel.lax.loops import write_cells
+from bevel.lax.objects import Objects, apart
 from bevel.numpy.convert import astype
 from bevel.ops import clamp, convert, full_like, zeros_like
 
@@ -82,10 +83,22 @@ def _common_types(
     return [converted(f) for f in funs]
 
 
+def _filled(f: Callable[..., Any], objects: Objects) -> Callable[..., Any]:
+    @functools.wraps(f)
+    def g(*arrays: Any) -> Any:
+        return f(*objects.fill(arrays))
+
+    return g
+
+
 def choose(
     what: str, index: Any, funs: Sequence[Callable[..., Any]], operands: Sequence[Any]
 ) -> Any:
     """Choose by an int32 value; the operands are traced into every branch."""
+    operands, objects = apart(tuple(operands), f"{what}: an operand")
+    if objects is not None:
+        funs = [_filled(f, objects) for f in funs]
+        return choose(what, index, funs, operands)
     handles, treedef = flatten_handles(tuple(operands), f"{what}: an operand")
     flat = []
     for f in funs:

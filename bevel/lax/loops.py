@@ -21,6 +21,7 @@ from bevel.core.graph import Graph
 from bevel.core.handle import WEAK, Handle, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.core.source import user_source, where
+from bevel.lax.objects import apart
 from bevel.numpy.convert import astype, promote
 from bevel.ops import concatenate, reshape
 from bevel.ops import slice as slice_
@@ -124,6 +125,16 @@ def scan(
 
 def _scan(loop: _Loop, f, init, xs, length, reverse, unroll) -> tuple[Any, Any]:
     what = loop.what
+    arrays, objects = apart(init, what)
+    if objects is not None:
+
+        def step(carry: Any, x: Any) -> Any:
+            out = f(objects.fill(carry), x)
+            pair = isinstance(out, tuple | list) and len(out) == 2
+            return (objects.strip(out[0]), out[1]) if pair else out
+
+        left, ys = _scan(loop, step, arrays, xs, length, reverse, unroll)
+        return objects.fill(left), ys
     carry, carry_tree = flatten_handles(init, f"{what}: the initial {loop.noun}")
     rows, xs_tree = flatten_handles(xs, f"{what}: xs")
     length = scan_length(what, rows, length)
@@ -275,6 +286,15 @@ def while_loop(
 
 def _while(loop: _Loop, cond_fun, body_fun, init_val) -> Any:
     what = loop.what
+    arrays, objects = apart(init_val, what)
+    if objects is not None:
+        new = _while(
+            loop,
+            lambda v: cond_fun(objects.fill(v)),
+            lambda v: objects.strip(body_fun(objects.fill(v))),
+            arrays,
+        )
+        return objects.fill(new)
     carry, treedef = flatten_handles(init_val, f"{what}: the initial value")
     if config.get("disable_jit"):
         value = init_val
