@@ -8,7 +8,7 @@ import pytest
 
 import bevel as bv
 import bevel.numpy as bnp
-from bevel import checkpoint, data, random
+from bevel import checkpoint, data, nn, optim, random
 
 N = 23
 SOURCE = {"x": np.arange(N * 3, dtype=np.float32).reshape(N, 3), "y": np.arange(N)}
@@ -130,13 +130,15 @@ def test_remainders():
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
         ({"batch_size": 24}, "no batch of 24 in 23"),
         ({"remainder": "wrap"}, "one of drop, keep, pad, error"),
-        ({"prefetch": -1}, "prefetch must be at least 0"),
-        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"prefetch": -1}, "prefetch must be a whole number of at least 0"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1"),
         ({"shard": (2, 2)}, "does not divide"),
         ({"shard": (0, 3)}, "batch_size=12"),
+        ({"shard": 1}, r"shard=1 does not divide"),
+        ({"batch_size": 2.0}, "batch_size must be a whole number"),
         ({"shard": (0, 2), "remainder": "keep"}, "different numbers of the 3 last"),
         ({"key": None, "random_map": lambda k, b: b}, "key=random.key"),
     ],
@@ -236,6 +238,41 @@ def test_resume_is_exact(tmp_path, prefetch, stop):
         assert rows(rest) == rows(every[stop:])
         for a, b in zip(rest, every[stop:], strict=True):
             np.testing.assert_array_equal(a["noise"], b["noise"])
+
+
+def test_a_training_run_goes_on_as_if_it_had_not_stopped(tmp_path):
+    @bv.jit
+    def step(model, optimizer, batch, mask):
+        def loss(m):
+            errors = (m(batch["x"])[:, 0] - batch["y"]) ** 2
+            return bnp.where(mask, errors, 0).sum() / mask.sum()
+
+        optimizer.update(bv.grad(loss)(model))
+
+    def start():
+        model = nn.Linear(3, 1, rngs=nn.Rngs(0))
+        batches = loader(remainder="pad", epochs=3, prefetch=2)
+        return model, nn.Optimizer(model, optim.adam(0.1)), batches
+
+    def run(model, optimizer, batches, until=None):
+        for batch, mask in batches:
+            step(model, optimizer, batch, mask)
+            if batches.step == until:
+                break
+        return np.asarray(model.kernel)
+
+    whole = run(*start())
+    model, optimizer, batches = start()
+    run(model, optimizer, batches, until=10)
+    manager = checkpoint.CheckpointManager(tmp_path)
+    manager.save(10, {"model": nn.state((model, optimizer)), "data": batches.state()})
+    model, optimizer, batches = start()
+    like = {"model": nn.state((model, optimizer)), "data": batches.state()}
+    saved = manager.restore(like=like)
+    nn.update((model, optimizer), saved["model"])
+    batches.restore(saved["data"])
+    np.testing.assert_array_equal(run(model, optimizer, batches), whole)
+    assert batches.step == 18
 
 
 def test_resume_in_order_with_another_number_of_shards():

@@ -140,6 +140,11 @@ def test_scaling_saves_what_underflows():
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
 
 
+def test_a_number_is_no_loss_scale():
+    with pytest.raises(TypeError, match=r"optim.DynamicLossScale\(2.0\*\*15\)"):
+        nn.LossScaler(2.0**15)
+
+
 def test_a_float16_model_trains_with_state_in_cells():
     model = mlp()
     optimizer = nn.Optimizer(model, optim.adam(2e-2))

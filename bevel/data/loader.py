@@ -111,8 +111,10 @@ class Loader:
             ("prefetch", self._prefetch, 0),
             ("workers", self._workers, 1),
         ):
-            if value < least:
-                raise ValueError(f"Loader: {name} must be at least {least}, got {value}")
+            if not hasattr(value, "__index__") or value < least:
+                raise ValueError(
+                    f"Loader: {name} must be a whole number of at least {least}, got {value!r}"
+                )
         if self._key is not None and not random.is_key(self._key):
             raise TypeError(
                 f"Loader: key must be a random key, got {type(self._key).__name__}.\n"
@@ -124,7 +126,7 @@ class Loader:
             raise ValueError(
                 f"Loader: remainder is one of {', '.join(REMAINDERS)}, got {self._remainder!r}"
             )
-        index, count = self._shard
+        index, count = self._shard if isinstance(self._shard, tuple | list) else (-1, 1)
         if not 0 <= index < count or self._batch_size % count:
             raise ValueError(
                 f"Loader: shard={self._shard} does not divide a batch of {self._batch_size}.\n"

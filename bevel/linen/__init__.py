@@ -85,6 +85,7 @@ __getattr__, __dir__, __all__ = attach(
             "make_attention_mask",
             "make_causal_mask",
         ],
+        "bevel.nn.initializers": ["ones", "ones_init", "zeros", "zeros_init"],
         "bevel.nn.pooling": ["avg_pool", "max_pool", "pool"],
     },
     modules={"initializers": "bevel.nn.initializers"},

@@ -157,6 +157,9 @@ class LossScaler(Module):
     Args:
         loss_scale: `optim.DynamicLossScale(...)` or `optim.StaticLossScale(...)`.
 
+    Raises:
+        TypeError: `loss_scale` is none of them.
+
     >>> import bevel.numpy as bnp
     >>> from bevel import nn, optim
     >>> scaler = nn.LossScaler(optim.DynamicLossScale(8.0))
@@ -165,6 +168,11 @@ class LossScaler(Module):
     """
 
     def __init__(self, loss_scale: Any):
+        if not hasattr(loss_scale, "adjust"):
+            raise TypeError(
+                f"LossScaler: takes a loss scale of bevel.optim, got {type(loss_scale).__name__}.\n"
+                "Write instead: nn.LossScaler(optim.DynamicLossScale(2.0**15))."
+            )
         self.loss_scale = tree.map(lambda x: OptState(bnp.asarray(x, enter(x).dtype)), loss_scale)
 
     def _now(self) -> Any:
