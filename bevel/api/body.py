@@ -14,7 +14,7 @@ from bevel.core.handle import Handle, fresh_tag, wrap
 from bevel.core.interpreter import state
 from bevel.core.ref import Cell, Scope
 from bevel.core.source import user_source, where
-from bevel.random.keys import Consumed
+from bevel.random.keys import Consumed, consume, was_consumed
 
 
 class Body:
@@ -23,7 +23,8 @@ class Body:
     Inputs: captured values, then `handles`, then the contents of `carried` cells. Results: those
         of the
     function, then what it leaves in the `forced` cells. `changed` are all cells it wrote;
-    `consumed`, the keys it draws from, which whoever uses the body keeps.
+    `consumed`, the keys it draws from, and `drawn`, which inputs are such: whoever uses the body
+    calls `consume`.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class Body:
         "changed",
         "consts",
         "consumed",
+        "drawn",
         "forced_tags",
         "fun",
         "graph",
@@ -64,14 +66,25 @@ class Body:
         with Consumed() as self.consumed, builder, Scope(what, lift) as scope:
             for cell in carried:
                 scope.capture(cell)
-            result = fun(*rewrap(inputs, [h._tag for h in handles]))
+            inner = rewrap(inputs, [h._tag for h in handles])
+            result = fun(*inner)
             outs = self.output.flatten(result, what)
             left = [as_handle(c._read(), f"the content of a cell in {what}") for c in forced]
             self.forced_tags = [h._tag for h in left]
+        self.drawn = [i for i, h in enumerate(inner) if was_consumed(h)]
         self.changed = list(scope.changed())
         self.graph, self.consts = builder.finish(
             [*inputs, *[cell_inputs[c] for c in carried]], [*outs, *[h._v for h in left]]
         )
+
+    def consume(self, handles: Sequence[Handle], every_step_of: str = "") -> None:
+        """The function has been put to use on these inputs: it consumes keys among them, and those
+        it closes over (in every step of a loop, if one is named).
+        """
+        self.consumed.keep(every_step_of)
+        for i in self.drawn:
+            if i < len(handles):
+                consume(self.what, handles[i])
 
     def refuse_writes(self) -> None:
         """Raise if the function writes state cells."""

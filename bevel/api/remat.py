@@ -140,7 +140,7 @@ def remat(
             return fun(*[a if i in nondiff else next(rest) for i, a in enumerate(args)], **kw)
 
         body = body_with_state(what, flat, handles)
-        body.consumed.keep()
+        body.consume(handles)
         cells = [c._read() for c in body.carried]
         values = remat_op(
             *body.consts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 import types
@@ -198,21 +199,36 @@ def _warn(text: str, here: Any) -> None:
     warnings.warn_explicit(text, RetraceWarning, file, line)
 
 
-_first: dict[types.CodeType, tuple[Any, int]] = {}
+_SIMPLE = (bool, int, float, complex, str, bytes, type(None))
+
+
+def _made_of(x: Any, depth: int = 4) -> Any:
+    """What tells one function of some code from another: what it closes over, but for arrays."""
+    if isinstance(x, types.FunctionType) and depth:
+        inside = [*inspect.getclosurevars(x).nonlocals.values(), *(x.__defaults__ or ())]
+        return x.__code__, tuple([_made_of(v, depth - 1) for v in inside])
+    if isinstance(x, Handle):
+        return aval_of(x._v)
+    if isinstance(x, tuple) and depth:
+        return tuple([_made_of(v, depth - 1) for v in x])
+    return (type(x), x) if isinstance(x, _SIMPLE) else id(x)
+
+
+_made: dict[types.CodeType, tuple[Any, int]] = {}
+"""Of each code that was jitted, what the last function of it was made of, and how often it was."""
 
 
 def note_new(what: str, fun: Any, key: Any) -> None:
-    """A function is jitted and traced for the first time; warn if others of the same code were, one
-    after the other, for the same signature.
+    """A function is jitted and traced for the first time; warn if one that only closes over other
+    arrays was, again and again, for the same signature.
     """
-    code = getattr(fun, "__code__", None)
-    if code is None:
+    if not isinstance(fun, types.FunctionType):
         return
-    signature = hash(key)
+    signature = hash((_made_of(fun), key))
     with _lock:
-        known, count = _first.get(code, (signature, 0))
+        known, count = _made.get(fun.__code__, (signature, 0))
         count = count + 1 if known == signature else 1
-        _first[code] = (signature, count)
+        _made[fun.__code__] = (signature, count)
     if count == NEW_FUNCTIONS:
         here = user_source()
         _warn(

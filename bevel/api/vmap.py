@@ -27,6 +27,7 @@ from bevel.core.interpreter import state
 from bevel.core.ref import Cell, Scope, write_back
 from bevel.core.source import user_source, where
 from bevel.ops import transpose
+from bevel.random.keys import consume, was_consumed
 from bevel.transforms.vmap import Axis, Batch, BatchTracer, with_batch_axis
 
 
@@ -223,12 +224,11 @@ def _run(
 
     output = Output()
     with interp, Scope(what, lift) as scope:
-        values = iter(
-            [
-                wrap(BatchTracer(interp, v) if b else v, fresh_tag(t))
-                for v, b, t in zip(call.values, call.batched, call.tags, strict=True)
-            ]
-        )
+        inner = [
+            wrap(BatchTracer(interp, v) if b else v, fresh_tag(t))
+            for v, b, t in zip(call.values, call.batched, call.tags, strict=True)
+        ]
+        values = iter(inner)
         leaves = [next(values) if isinstance(leaf, Handle) else leaf for leaf in call.leaves]
         args, kwargs = tree.unflatten(call.treedef, leaves)
         result = fun(*args, **kwargs)
@@ -240,6 +240,10 @@ def _run(
             for cell, a in axes_of(module, axes[i], "vmap: out_axes").items()
             if cell not in scope.cells
         }
+    given = [leaf for leaf in call.leaves if isinstance(leaf, Handle)]
+    for outer, h in zip(given, inner, strict=True):
+        if was_consumed(h):
+            consume(what, outer)
     axes = [a for i, a in enumerate(axes) if i not in output.others]
     pairs = [interp.split(v) for v in flat]
     outs = [

@@ -21,6 +21,7 @@ from bevel.lax.loops import write_cells
 from bevel.lax.objects import Objects, apart
 from bevel.numpy.convert import astype
 from bevel.ops import clamp, convert, full_like, zeros_like
+from bevel.random.keys import consume
 
 
 def _check_branches(what: str, bodies: Sequence[Body], funs: Sequence[Callable[..., Any]]) -> None:
@@ -113,6 +114,8 @@ def choose(
     if converted is not None:
         bodies = bodies_with_state(what, converted, handles)
     _check_branches(what, bodies, funs)
+    for i in {i: None for b in bodies for i in b.drawn}:
+        consume(what, handles[i])
     for b in bodies:
         b.consumed.keep()
     consts, graphs = unify_captured(bodies)

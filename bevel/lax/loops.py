@@ -163,7 +163,7 @@ def _scan(loop: _Loop, f, init, xs, length, reverse, unroll) -> tuple[Any, Any]:
             break
         carry = stronger
     _check_carry(loop, carry_tree, out_tree, carry, body.out_types[:n])
-    body.consumed.keep(every_step_of=what if length > 1 else "")
+    body.consume([*carry, *rows], what if length > 1 else "")
     # The graph's inputs are (captured, carry, rows, cells); the loop's carry is (carry, cells).
     graph, nc, nx, n_out = body.graph, len(body.consts), len(rows), len(body.output.tags)
     i, o = graph.inputs, graph.outputs
@@ -323,7 +323,7 @@ def _while(loop: _Loop, cond_fun, body_fun, init_val) -> Any:
             "Write instead: a comparison (`v < 10`), with .any() or .all() if it is an array."
         )
     for part in (test, body):
-        part.consumed.keep(every_step_of=what)
+        part.consume(carry, what)
     cells = _cell_handles(body)
     values = while_op(
         *test.consts,

@@ -86,7 +86,7 @@ def composite(decomposition: Callable[..., Any], name: str, version: int = 0) ->
 
         body = Body(f"composite {name}", flat, handles)
         body.refuse_writes()
-        body.consumed.keep()
+        body.consume(handles)
         values = composite_op(
             *body.consts,
             *[h._v for h in handles],

@@ -102,6 +102,11 @@ def consume(name: str, key: Handle) -> None:
         )
 
 
+def was_consumed(key: Handle) -> bool:
+    """Whether a handle is a key that has been consumed."""
+    return type(key._tag) is KeyTag and key._tag.used is not None
+
+
 class _Notes(threading.local):
     open: list[Any] | None = None
 
