@@ -23,12 +23,15 @@ DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"
 DTYPES += ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 
 
+to_buffer = bv.jit(lambda x: x)
+
+
 @pytest.fixture(params=["numpy", "buffer"])
 def make(request):
     """Arrays backed by NumPy, and by a device buffer."""
     if request.param == "numpy":
         return bnp.asarray
-    return lambda x, dtype=None: bv.jit(lambda y: y)(bnp.asarray(x, dtype))
+    return lambda x, dtype=None: to_buffer(bnp.asarray(x, dtype))
 
 
 # -- what it is ------------------------------------------------------------------------------------

@@ -1,5 +1,9 @@
 """What a jitted call costs, keeps, refuses and remembers."""
 
+import functools
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -308,6 +312,27 @@ def test_keys_are_arguments_and_results():
 
 # -- errors
 # ------------------------------------------------------------------------------------------
+
+
+def test_the_same_function_shares_its_programs():
+    traces = []
+
+    def f(x, n=1):
+        traces.append(n)
+        return x * n
+
+    @functools.wraps(f)
+    def g(x):
+        return x + 1
+
+    assert bv.jit(f) is bv.jit(f) and bv.jit(f) is not bv.jit(f, static_argnames="n")
+    assert [float(bv.jit(f)(3.0)) for _ in range(3)] == [3.0] * 3 and traces == [1]
+    assert float(bv.jit(f, static_argnames="n")(3.0, n=2)) == 6.0
+    assert float(bv.jit(functools.wraps(bv.jit(f))(g))(1.0)) == 2.0
+    reference = weakref.ref(f)
+    del f, g
+    gc.collect()
+    assert reference() is None
 
 
 def test_a_leaked_value_names_its_trace():

@@ -82,7 +82,6 @@ ACTIONS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::bevel.core.errors.RetraceWarning")
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(sorted(ACTIONS)), min_size=3, max_size=9))
 def test_any_use_gives_what_plain_python_gives(actions):

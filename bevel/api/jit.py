@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -293,6 +294,9 @@ class Jitted:
                 if traced.fits():
                     return arguments, traced
 
+        statics = (*static, *static_kw)
+        new = retracing.parts_of(self.fun, args, kwargs, arguments.leaves, statics, key[3:])
+
         def rebuild(args, kwargs):
             args = list(args)
             for i, value in static:
@@ -307,8 +311,6 @@ class Jitted:
             self._traceable = converted(self._traceable, e)
             traced = Traced(self, self.what, arguments, rebuild)
         if not any(isinstance(c, Tracer) for c in traced.consts):
-            statics = (*static, *static_kw)
-            new = retracing.parts_of(self.fun, args, kwargs, arguments.leaves, statics, key[3:])
             warns = self._mapping is None
             retracing.note(self.what, self._seen, new, self.max_traces, warns)
             if len(self._seen) == 1 and state.current is EAGER:
@@ -520,4 +522,11 @@ def jit(
         raise TypeError(
             f"jit: expected a function, got {type(fun).__name__}; write bv.jit(f), not bv.jit(f(x))"
         )
-    return Jitted(fun, options)
+    if not isinstance(fun, types.FunctionType):
+        return Jitted(fun, options)
+    # The same function with the same options shares its traces and programs.
+    made = fun.__dict__.setdefault("__bevel_jitted__", {})
+    key = repr(options)
+    if key not in made or made[key].fun is not fun:  # another's, copied by functools.wraps
+        made[key] = Jitted(fun, options)
+    return made[key]
