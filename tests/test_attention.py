@@ -5,7 +5,7 @@ import pytest
 
 import bevel as bv
 import bevel.numpy as bnp
-from bevel import nn, random
+from bevel import lax, nn, random
 from tests.peers import peer
 
 RNG = np.random.default_rng(0)
@@ -196,8 +196,14 @@ def test_decoding_step_by_step_equals_flax_and_the_whole_at_once():
         ours(x)
     with pytest.raises(ValueError, match="cache of 4 positions is full"):
         ours(x[:, :1])
+    assert np.isnan(step(ours, x[:, :1])).all()  # which a compiled call cannot know beforehand
     ours.init_cache(x.shape)
-    assert step(ours, x[:, :1]).shape == (2, 1, 6) and step._cache_size() == 1
+    assert np.isfinite(step(ours, x[:, :1])).all() and step._cache_size() == 1
+    more = bnp.concatenate([x, x[:, :2]], 1).transpose(1, 0, 2)[:, :, None]
+    ours.init_cache(x.shape)
+    rows = bv.jit(lambda m, xs: lax.scan(lambda m, x: (m, m(x)), m, xs)[1])(ours, more)
+    np.testing.assert_array_equal(np.isnan(rows).any((1, 2, 3)), [False] * 4 + [True] * 2)
+    np.testing.assert_allclose(rows[:4, :, 0].transpose(1, 0, 2), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_the_weights_are_shown():

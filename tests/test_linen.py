@@ -301,6 +301,13 @@ def test_decoding_step_by_step():
         steps.append(y)
     np.testing.assert_allclose(bnp.concatenate(steps, 1), whole, 1e-5, 1e-5)
     assert int(cache["cache_index"]) == 5
+    full = {"params": variables["params"], "cache": cache}
+    call = lambda v: ours.apply(v, X[:, :1], mutable="cache")[0]  # noqa: E731
+    with pytest.raises(
+        ValueError, match="cache of 5 positions is full(?s:.*)a new cache, from init"
+    ):
+        call(full)
+    assert np.isnan(bv.jit(call)(full)).all()
 
 
 # -- methods, rngs, mutability ---------------------------------------------------------------------

@@ -509,7 +509,12 @@ def test_an_ensemble_by_vmap():
     models = bv.vmap(lambda r: nn.state(nn.Linear(2, 4, rngs=r)))(rngs)
     assert models.kernel.shape == (3, 2, 4)
     layer = nn.Linear(2, 4, rngs=nn.Rngs(0))
-    nn.update(layer, models)
+    with pytest.raises(
+        ValueError, match=r"for bias has the shape \(3, 4\), and the Linear's has \(4,\)"
+    ):
+        nn.update(layer, models)
+    assert layer.kernel.shape == (2, 4)
+    layer = nn.merge(nn.split(layer)[0], models)
     x = bnp.ones((5, 2))
     ys = bv.vmap(lambda m, x: m(x), in_axes=(0, None))(layer, x)
     for i in range(3):

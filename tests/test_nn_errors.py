@@ -1,11 +1,13 @@
 """Mistakes with modules, and what the messages say: the variable, the place, and what to write."""
 
+import re
+
 import numpy as np
 import pytest
 
 import bevel as bv
 import bevel.numpy as bnp
-from bevel import checkpoint, lax, nn, random
+from bevel import checkpoint, errors, lax, nn, optim, random
 from bevel.core.errors import ParamMutationError, StateError, UnexpectedTracerError
 
 
@@ -140,8 +142,50 @@ def test_modules_where_arrays_are_wanted():
     model = net()
     for use in (
         lambda: bv.jit(lambda m: m)(model),
-        lambda: lax.scan(lambda c, x: (c, x), model, bnp.ones(3)),
+        lambda: lax.scan(lambda c, x: (c, model), 0.0, bnp.ones(3)),
         lambda: bv.grad(lambda x: model)(1.0),
     ):
         with pytest.raises(TypeError, match="a Sequential, which holds state(?s:.*)nn.state"):
             use()
+
+
+def test_names_of_linen_lead_to_those_of_nn():
+    for name in ("Dense", "DenseGeneral", "MultiHeadDotProductAttention", "SelfAttention"):
+        with pytest.raises(AttributeError, match=rf"attribute '{name}'.\nWrite instead: nn\.\w+"):
+            getattr(nn, name)
+    assert not hasattr(nn, "compact")
+    with pytest.raises(AttributeError, match="did you mean 'Linear'"):
+        nn.Linaer  # noqa: B018
+
+
+def test_gradients_of_each_example_are_no_gradients():
+    model = nn.Linear(2, 3, rngs=nn.Rngs(0))
+    optimizer = nn.Optimizer(model, optim.sgd(0.1))
+    loss = lambda m, x: m(x).sum()  # noqa: E731
+    grads = bv.vmap(bv.grad(loss), in_axes=(None, 0))(model, bnp.ones((5, 2)))
+    with pytest.raises(
+        ValueError, match=r"bias of shape \(3,\) has one of shape \(5, 3\)(?s:.*)g.mean"
+    ):
+        optimizer.update(grads)
+    optimizer.update(bv.tree.map(lambda g: g.mean(0), grads))
+    with pytest.raises(ValueError, match="bias of shape(?s:.*)has none among(?s:.*)another model"):
+        optimizer.update(nn.State({}))
+
+
+def test_keys_that_are_missing_are_shown_as_text(tmp_path):
+    model = nn.Linear(2, 3, rngs=nn.Rngs(0))
+    ema = nn.EMA(model, 0.9)
+    np.savez(tmp_path / "a.npz", x=np.ones(2))
+    checkpoint.save(tmp_path / "c", {"x": bnp.ones(2)})
+    for use, said in (
+        (lambda: nn.update(model, {"z": 1.0}), r"^update: there is no variable at z .*\nWrite"),
+        (lambda: nn.state(model)["z"], "^the state has no 'z'; it has 'bias', 'kernel'$"),
+        (lambda: ema.update(nn.Dropout(0.1)), r"^EMA.update: there is no variable at .*\nWrite"),
+        (lambda: bnp.load(tmp_path / "a.npz")["y"], "^'y' is not in the file; it has x$"),
+        (lambda: checkpoint.restore(tmp_path / "c", {"y": 1}), r"^the checkpoint at .*\nWrite"),
+        (lambda: optim.tree.set({"a": 1}, b=2), "^set: nothing in the tree is called 'b'"),
+    ):
+        with pytest.raises(KeyError) as found:
+            use()
+        assert isinstance(found.value, errors.MissingKeyError)
+        assert re.search(said, str(found.value), re.DOTALL)

@@ -96,12 +96,10 @@ def test_axes_by_kind():
     assert axes[nn.Param] == 0 and len(axes) == 3 and axes == nn.StateAxes(list(axes.items()))
     assert hash(axes) == hash(nn.StateAxes(dict(axes))) and axes.axes == (0, 1, None)
     model = Block(3, nn.Rngs(0))
-    nn.update(model, bv.tree.map(lambda p: bnp.stack([p, 2 * p]), nn.state(model, nn.Param)))
-    nn.update(model, bv.tree.map(lambda p: bnp.stack([p, p], 1), nn.state(model, nn.BatchStat)))
-    parts = [nn.clone(model) for _ in range(2)]
-    for i, part in enumerate(parts):
-        nn.update(part, bv.tree.map(lambda p, i=i: p[i], nn.state(part, nn.Param)))
-        nn.update(part, bv.tree.map(lambda p, i=i: p[:, i], nn.state(part, nn.BatchStat)))
+    graphdef, params, stats, rest = nn.split(model, nn.Param, nn.BatchStat, ...)
+    parts = [nn.merge(graphdef, params.map(lambda _, p, i=i: i * p), stats, rest) for i in (1, 2)]
+    params = params.map(lambda _, p: bnp.stack([p, 2 * p]))
+    model = nn.merge(graphdef, params, stats.map(lambda _, p: bnp.stack([p, p], 1)), rest)
     x = RNG.normal(size=(4, 3)).astype(np.float32)
     got = bv.jit(bv.vmap(lambda m, x: m(x), in_axes=(axes, None)))(model, x)
     for i, part in enumerate(parts):
@@ -162,9 +160,8 @@ def test_scan_over_layers_equals_a_loop_and_flax():
     nnx, jnp = peer("flax.nnx"), peer("jax.numpy")
     layers = bv.vmap(lambda r: Block(3, r))(nn.Rngs(0).split(4))
     x = RNG.normal(size=(5, 3)).astype(np.float32)
-    single = [nn.clone(layers) for _ in range(4)]
-    for i, layer in enumerate(single):
-        nn.update(layer, nn.state(layer).map(lambda _, v, i=i: v[i]))
+    graphdef, state = nn.split(layers)
+    single = [nn.merge(graphdef, state.map(lambda _, v, i=i: v[i])) for i in range(4)]
     want, ys = x, []
     for layer in single:
         want = layer(want)
@@ -201,8 +198,8 @@ def test_scan_over_layers_equals_a_loop_and_flax():
         return (h**2).sum()
 
     def with_kernel(m, i, kernel):
-        part = nn.clone(m)
-        nn.update(part, nn.state(part).map(lambda _, v: v[i]))
+        graphdef, state = nn.split(m)
+        part = nn.merge(graphdef, state.map(lambda _, v: v[i]))
         part.linear.kernel.value = kernel[i]
         return part
 

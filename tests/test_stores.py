@@ -104,7 +104,7 @@ COMPILED = (bv.jit(step), bv.jit(look))
 
 def test_contents_move_into_few_buffers():
     net = Net()
-    f = bv.jit(step)
+    f = bv.jit(lambda net, x: step(net, x))
     f(net, 1.0)
     f(net, 1.0)
     assert sum(stored(net)) >= 8

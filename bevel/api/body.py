@@ -101,10 +101,12 @@ class Body:
         return list(map(type_text, self.out_avals, self.output.tags))
 
 
-def refuse_writes(what: str, cells: Collection[Cell], fun: Any = None) -> None:
+def refuse_writes(
+    what: str, cells: Collection[Cell], fun: Any = None, args: Sequence[Any] = ()
+) -> None:
     """Raise StateError if a function wrote any cells that nobody would carry on."""
     if cells:
-        names = sorted({cell_name(c, fun) for c in cells})
+        names = sorted({cell_name(c, fun, args) for c in cells})
         raise StateError(
             f"{what} writes a state cell ({', '.join(names)}) at {where(user_source())}.\n"
             "Why: it may run any number of times, or never, so what it writes has no meaning.\n"

@@ -23,7 +23,7 @@ from bevel.ops.host import callback
 from bevel.random.keys import consume
 from bevel.transforms.compile import Program, common_device, to_raw
 from bevel.transforms.joined import kinds
-from bevel.xla import client
+from bevel.xla import client, transfers
 
 
 class Call:
@@ -41,6 +41,8 @@ class Call:
         for i, leaf in enumerate(self.leaves):
             inside = None if isinstance(leaf, Handle) else cells_of(leaf)
             if inside is None:
+                if transfers.on and not isinstance(leaf, Handle):
+                    transfers.host_data(leaf)
                 handle = (
                     leaf if isinstance(leaf, Handle) else as_handle(leaf, f"an argument of {what}")
                 )
@@ -110,6 +112,8 @@ def _read_mixed(leaves: Sequence[Any], structure: Any) -> tuple[Any, Any, Any, A
         if type(x) is Array:
             handles.append(x)
         elif type(x) in _DATA:
+            if transfers.on:
+                transfers.host_data(x)
             handles.append(enter(x))
         elif isinstance(x, Cell) or hasattr(x, "__bevel_structure__"):
             owner = x if isinstance(x, Cell) else x.__bevel_structure__()

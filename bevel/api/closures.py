@@ -6,12 +6,15 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bevel.api.body import Body
+from bevel.api.body import Body, refuse_writes
+from bevel.api.differentiated import Wrt
+from bevel.api.flat import cells_of, is_stateful
 from bevel.core import tree
 from bevel.core.aval import aval_of
 from bevel.core.graph import INLINE_SIZE, Graph, Var
-from bevel.core.handle import Handle
+from bevel.core.handle import Handle, fresh_tag, wrap
 from bevel.core.interpreter import Rebind, Tracer, state
+from bevel.core.ref import Cell, Scope
 from bevel.core.source import replay
 
 
@@ -22,27 +25,33 @@ def _lasts(value: Any) -> bool:
     return aval_of(value).size > INLINE_SIZE
 
 
-def closed_over(*functions: Any) -> list[Any]:
-    """The traced values and large arrays that functions refer to, as far as one can see."""
+def closed_over(*functions: Any) -> tuple[list[Any], list[Cell]]:
+    """The traced values and large arrays that functions refer to, and the state cells (those of
+    modules among them), as far as one can see.
+    """
     found: dict[int, Any] = {}
+    cells: dict[Cell, None] = {}
     seen: set[int] = set()
 
     def look(x: Any) -> None:
         for leaf in tree.leaves(x):
+            inside = None if isinstance(leaf, Handle) else cells_of(leaf)
             if isinstance(leaf, Handle):
                 if _lasts(leaf._v):
                     found[id(leaf._v)] = leaf._v
+            elif inside is not None:
+                cells.update(dict.fromkeys(inside))
             elif callable(leaf) and id(leaf) not in seen:
                 seen.add(id(leaf))
-                inside(leaf)
+                look_inside(leaf)
 
-    def inside(fn: Any) -> None:
+    def look_inside(fn: Any) -> None:
         if isinstance(fn, functools.partial):
             look((fn.func, fn.args, fn.keywords))
-        look(getattr(fn, "__wrapped__", None))
+        look([getattr(fn, "__wrapped__", None), getattr(fn, "__self__", None)])
         module = getattr(fn, "__globals__", {})
         names = fn.__code__.co_names if hasattr(fn, "__code__") else ()
-        look([module[n] for n in names if isinstance(module.get(n), Handle)])
+        look([module[n] for n in names if _is_state(module.get(n))])
         for cell in getattr(fn, "__closure__", None) or ():
             try:
                 look(cell.cell_contents)
@@ -50,25 +59,51 @@ def closed_over(*functions: Any) -> list[Any]:
                 continue
 
     look(list(functions))
-    return list(found.values())
+    return list(found.values()), list(cells)
+
+
+def _is_state(x: Any) -> bool:
+    return isinstance(x, Handle | Cell) or is_stateful(x)
 
 
 class Closure:
     """A custom function as a graph, and what it and its rules close over.
 
-    A rule may run long after the call, when the traces around the call have ended and other values
-    stand in for the traced ones it closes over. So these are operands of the op, and `run` puts the
-    operands of the time in their places.
+    A rule may run long after the call, when the traces around the call have ended, other values
+    stand in for the traced ones it closes over, and state cells hold something else. So these are
+    operands of the op, and `run` puts the operands of the time in their places.
+
+    Args:
+        what: the function, for messages.
+        fun: over the arguments.
+        arguments: of the function; its rules get modules among them with the contents of now, too.
+        rules: functions that are run later.
     """
 
     def __init__(
-        self, what: str, fun: Callable[..., Any], handles: Sequence[Handle], rules: Sequence[Any]
+        self,
+        what: str,
+        fun: Callable[..., Any],
+        arguments: Wrt,
+        rules: Sequence[Any],
     ):
-        self.body = body = Body(what, fun, handles)
-        body.refuse_writes()
+        touched: list[Cell] = []
+
+        def watched(*hs: Any) -> Any:
+            with Scope(what) as scope:
+                result = arguments.run_pure(fun, [h._v for h in hs])
+            touched.extend(scope.cells)
+            return result
+
+        self.body = body = Body(what, watched, arguments.primals())
         body.consumed.keep()
+        values, closed_cells = closed_over(*rules)
+        cells = dict.fromkeys([*arguments.constant, *touched, *closed_cells])
+        contents = {c: c._read() for c in cells.keys() - set(arguments.cells)}
+        self.contents = {c: h for c, h in contents.items() if isinstance(h, Handle)}
+        values += [h._v for h in self.contents.values() if _lasts(h._v)]
         own = {id(c) for c in body.consts}
-        others = [v for v in closed_over(*rules) if id(v) not in own]
+        others = list({id(v): v for v in values if id(v) not in own}.values())
         inputs = [Var(aval_of(v)) for v in others]
         self.graph = Graph(inputs + body.graph.inputs, body.graph.eqns, body.graph.outputs)
         self.values = [*others, *body.consts]
@@ -77,7 +112,9 @@ class Closure:
 
     def places(self, *functions: Any) -> list[int]:
         """Which of the values these functions close over."""
-        used = {id(v) for v in closed_over(*functions)}
+        values, cells = closed_over(*functions)
+        used = {id(v) for v in values}
+        used |= {id(self.contents[c]._v) for c in cells if c in self.contents}
         return [i for i, v in enumerate(self.values) if id(v) in used]
 
     def run(
@@ -85,7 +122,12 @@ class Closure:
     ) -> list[list[Any]]:
         """The lists of values that `fn()` returns, with `new` in place of the values there."""
         old = [self.values[i] for i in places]
+        now = dict(zip(map(id, old), new, strict=True))
         with replay(), Rebind(state.current, old, new) as here:
-            found = fn()
+            with Scope(self.body.what) as scope:
+                for cell, h in self.contents.items():
+                    scope.show(cell, wrap(now.get(id(h._v), h._v), fresh_tag(h._tag)))
+                found = fn()
+        refuse_writes(self.body.what, scope.changed())
         resolve = lambda v: here.resolve(v) if isinstance(v, Tracer) else v  # noqa: E731 (None passes)
         return [[resolve(v) for v in values] for values in found]

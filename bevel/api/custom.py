@@ -9,14 +9,23 @@ from typing import Any
 
 from bevel.api.body import Body, refuse_writes
 from bevel.api.closures import Closure
-from bevel.api.flat import Output, as_handle, as_tuple, described, name_of, rewrap
+from bevel.api.differentiated import Wrt, contents
+from bevel.api.flat import (
+    Output,
+    as_handle,
+    as_tuple,
+    cells_of,
+    described,
+    is_stateful,
+    name_of,
+)
 from bevel.control.custom import custom_jvp_call, custom_vjp_call
 from bevel.core import tree
 from bevel.core.aval import Aval, aval_of
 from bevel.core.dtypes import is_complex, is_inexact
 from bevel.core.graph import evaluate
-from bevel.core.handle import wrap
-from bevel.core.interpreter import EAGER, state
+from bevel.core.handle import Handle, fresh_tag, wrap
+from bevel.core.interpreter import state
 from bevel.core.ref import Scope
 from bevel.numpy.convert import value_at
 from bevel.ops import convert, zeros
@@ -56,10 +65,10 @@ class _Signature:
         return bound.args
 
 
-class _Arguments:
+class _Arguments(Wrt):
     """Arguments cut into those the rules differentiate and those they get as they are."""
 
-    def __init__(self, what: str, args: tuple, nondiff: Sequence[int]):
+    def __init__(self, what: str, fun: Callable[..., Any], args: tuple, nondiff: Sequence[int]):
         outside = [n for n in nondiff if not -len(args) <= n < len(args)]
         if outside:
             raise ValueError(
@@ -67,36 +76,52 @@ class _Arguments:
             )
         self.nondiff = {n % len(args) for n in nondiff}
         self.static = [a for i, a in enumerate(args) if i in self.nondiff]
-        dynamic = tuple([a for i, a in enumerate(args) if i not in self.nondiff])
-        leaves, self.treedef = tree.flatten(dynamic)
-        self.handles = [as_handle(x, f"an argument of {what}") for x in leaves]
-        self.tags = [h._tag for h in self.handles]
-        self.n = len(args)
+        numbers = [i for i in range(len(args)) if i not in self.nondiff]
+        args = tuple([a if i in self.nondiff else contents(a) for i, a in enumerate(args)])
+        super().__init__(what, fun, args, numbers)
+        self.given = self.primals()
 
-    def full(self, handles: Sequence[Any]) -> tuple:
-        """The user's arguments with these leaves."""
-        dynamic, static = iter(tree.unflatten(self.treedef, handles)), iter(self.static)
-        return tuple([next(static) if i in self.nondiff else next(dynamic) for i in range(self.n)])
-
-    def dynamic(self, values: Sequence[Any]) -> tuple:
-        """The differentiable arguments with these leaves."""
-        return tree.unflatten(self.treedef, rewrap(values, self.tags))
+    def dynamic(self, args: Sequence[Any]) -> tuple:
+        """Those of the arguments that the rules differentiate."""
+        return tuple([args[n] for n in self.argnums])
 
     def tangents(self, values: Sequence[Any]) -> tuple:
         """Their tangents, zeros for None."""
         full = [
-            zeros(aval_of(h._v)) if t is None else t
-            for h, t in zip(self.handles, values, strict=True)
+            wrap(zeros(aval_of(h._v)) if t is None else t)
+            for h, t in zip(self.given, values, strict=True)
         ]
-        return tree.unflatten(self.treedef, [wrap(t) for t in full])
+        return tuple(self.collect(full))
+
+
+class _Residuals(Output):
+    """What `fwd` leaves for `bwd`; modules in it come with what they held in `fwd`."""
+
+    __slots__ = ("contents",)
+
+    def flatten_all(self, residuals: Any, what: str) -> list[Any]:
+        """Values of the residuals, then of what modules among them hold."""
+        values = self.flatten(residuals, what, passed=is_stateful)
+        cells = dict.fromkeys([c for m in self.others.values() for c in cells_of(m) or ()])
+        held = {c: c._read() for c in cells}
+        self.contents = {c: h for c, h in held.items() if isinstance(h, Handle)}
+        return [*values, *[h._v for h in self.contents.values()]]
+
+    def run(self, rule: Callable[..., Any], values: Sequence[Any], what: str) -> Any:
+        """What the rule gives for these residuals."""
+        n = len(self.tags)
+        with Scope(what) as scope:
+            for (cell, h), v in zip(self.contents.items(), values[n:], strict=True):
+                scope.show(cell, wrap(v, fresh_tag(h._tag)))
+            found = rule(self.unflatten(values[:n]))
+        refuse_writes(what, scope.changed())
+        return found
 
 
 def _call_eagerly(what: str, fun: Callable[..., Any], arguments: _Arguments) -> Any:
     output = Output()
-    with Scope(what) as scope:
-        values = output.flatten(fun(*arguments.full(arguments.handles)), what)
-    refuse_writes(what, scope.changed(), fun)
-    return output.unflatten(values)
+    found = arguments.run_pure(fun, [h._v for h in arguments.given])
+    return output.unflatten(output.flatten(found, what))
 
 
 def _same_result(what: str, rule: str, body: Body, result: Any) -> list[Any]:
@@ -124,7 +149,8 @@ def _same_result(what: str, rule: str, body: Body, result: Any) -> list[Any]:
 def _match(what: str, name: str, avals: Sequence[Aval], found: Sequence[Any]) -> list[Any]:
     """Tangents or cotangents at the types of their values; None for those without derivative."""
     out = []
-    for aval, t in zip(avals, found, strict=True):
+    values = [None if x is None else as_handle(x, f"{what}: a {name}")._v for x in found]
+    for aval, t in zip(avals, values, strict=True):
         got = None if t is None else aval_of(t)
         if not is_inexact(aval.dtype) or got is None:
             out.append(None)
@@ -141,13 +167,14 @@ class custom_jvp:
     """A function with its own forward-mode rule, which reverse mode uses too.
 
     Args:
-        fun: over pytrees of arrays.
+        fun: over pytrees of arrays, and modules; it must not write variables.
         nondiff_argnums: arguments that are Python values and come first in the rule.
         constant_closure: values that `fun` closes over are taken as constants; without it, it is an
             error to differentiate them.
 
     The rule is `jvp(*nondiff, primals, tangents) -> (result, tangent of result)`; `defjvps` takes
     one rule per argument, `rule(tangent, result, *args) -> tangent of result`, or None for zero.
+    Rules get a module itself, and as its tangent an `nn.State` of its `Param`s.
 
     The function and its rules may close over traced values.
 
@@ -204,6 +231,10 @@ class custom_jvp:
 
         self.jvp = jvp
 
+    def _arguments(self, what: str, args: tuple, kwargs: dict[str, Any]) -> _Arguments:
+        given = self._signature.positional(args, kwargs)
+        return _Arguments(what, self.fun, given, self.nondiff_argnums)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         what = f"custom_jvp function {name_of(self.fun)}"
@@ -213,10 +244,10 @@ class custom_jvp:
                 "definition"
             )
         jvp = self.jvp
-        arguments = _Arguments(what, self._signature.positional(args, kwargs), self.nondiff_argnums)
-        if state.current is EAGER:
+        arguments = self._arguments(what, args, kwargs)
+        if state.current.outer is None:
             return _call_eagerly(what, self.fun, arguments)
-        closure = Closure(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, [jvp])
+        closure = Closure(what, self.fun, arguments, [jvp, *arguments.static])
         body = closure.body
 
         def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -224,7 +255,10 @@ class custom_jvp:
 
             def run() -> tuple[list[Any], list[Any]]:
                 moved = arguments.tangents(tangents[n:])
-                result = jvp(*arguments.static, arguments.dynamic(primals[n:]), moved)
+                return arguments.run_pure(functools.partial(ruled, moved), primals[n:])
+
+            def ruled(moved: tuple, *args: Any) -> tuple[list[Any], list[Any]]:
+                result = jvp(*arguments.static, arguments.dynamic(args), moved)
                 if not (isinstance(result, tuple | list) and len(result) == 2):
                     raise TypeError(
                         f"{what}: the jvp rule must return (result, tangent of the result), not "
@@ -240,7 +274,7 @@ class custom_jvp:
 
         values = custom_jvp_call(
             *closure.values,
-            *[h._v for h in arguments.handles],
+            *[h._v for h in arguments.given],
             graph=closure.graph,
             rule=rule,
             closed=None if self.constant_closure else closure.closed,
@@ -271,19 +305,19 @@ def _values_like(
             "structure "
             f"{treedef}; they must be equal"
         ) from None
-    values = [None if x is None else as_handle(x, f"{what}: a {name}")._v for x in leaves]
-    return _match(what, name, avals, values)
+    return _match(what, name, avals, leaves)
 
 
 class custom_vjp:
     """A function with its own reverse-mode rule.
 
     Args:
-        fun: over pytrees of arrays.
+        fun: over pytrees of arrays, and modules; it must not write variables.
         nondiff_argnums: arguments that are Python values; `bwd` gets them first.
 
     `defvjp(fwd, bwd)`: `fwd(*args) -> (result, residuals)`, `bwd(*nondiff, residuals, ct) -> tuple`
-    with a cotangent per differentiable argument (None: zero).
+    with a cotangent per differentiable argument (None: zero); that of a module is an `nn.State` of
+    its `Param`s, as `bv.grad` gives. A module among the residuals comes with what it held in `fwd`.
 
     The function and its rules may close over traced values, but not over those that are being
     differentiated.
@@ -312,6 +346,8 @@ class custom_vjp:
         self.fwd = fwd
         self.bwd = bwd
 
+    _arguments = custom_jvp._arguments
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         what = f"custom_vjp function {name_of(self.fun)}"
@@ -320,15 +356,15 @@ class custom_vjp:
                 f"{what} has no rules yet; write {name_of(self.fun)}.defvjp(fwd, bwd) after its "
                 "definition"
             )
-        arguments = _Arguments(what, self._signature.positional(args, kwargs), self.nondiff_argnums)
-        if state.current is EAGER:
+        arguments = self._arguments(what, args, kwargs)
+        if state.current.outer is None:
             return _call_eagerly(what, self.fun, arguments)
-        rules = [self.fwd, self.bwd]
-        closure = Closure(what, lambda *hs: self.fun(*arguments.full(hs)), arguments.handles, rules)
+        rules = [self.fwd, self.bwd, *arguments.static]
+        closure = Closure(what, self.fun, arguments, rules)
         fwd, bwd = self._flat_rules(what, arguments, closure)
         values = custom_vjp_call(
             *closure.values,
-            *[h._v for h in arguments.handles],
+            *[h._v for h in arguments.given],
             graph=closure.graph,
             fwd=fwd,
             bwd=bwd,
@@ -338,27 +374,28 @@ class custom_vjp:
 
     def _flat_rules(self, what: str, arguments: _Arguments, closure: Closure):
         user_fwd, user_bwd = self.fwd, self.bwd
-        body, kept, n = closure.body, Output(), closure.n
-        later = closure.places(user_bwd)
+        body, kept, n = closure.body, _Residuals(), closure.n
+        later = closure.places(user_bwd, *arguments.static)
 
         def fwd(*values: Any) -> tuple[list[Any], list[Any]]:
-            def run() -> tuple[list[Any], list[Any]]:
-                result = user_fwd(*arguments.full(rewrap(values[n:], arguments.tags)))
+            def ruled(*args: Any) -> tuple[list[Any], list[Any]]:
+                result = user_fwd(*args)
                 if not (isinstance(result, tuple | list) and len(result) == 2):
                     raise TypeError(
                         f"{what}: fwd must return (result, residuals), not {type(result).__name__}"
                     )
-                return _same_result(what, "fwd", body, result[0]), kept.flatten(result[1], what)
+                return _same_result(what, "fwd", body, result[0]), kept.flatten_all(result[1], what)
 
+            run = functools.partial(arguments.run_pure, ruled, values[n:])
             outs, residuals = closure.run(range(n), values[:n], run)
             return outs, [*[values[i] for i in later], *residuals]
 
         def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-            def run() -> tuple[list[Any]]:
-                held = kept.unflatten(residuals[len(later) :])
+            def ruled(held: Any) -> tuple[list[Any]]:
                 ct = body.output.unflatten(cts)
                 return (_cotangents(what, arguments, user_bwd(*arguments.static, held, ct)),)
 
+            run = functools.partial(kept.run, ruled, residuals[len(later) :], what)
             (found,) = closure.run(later, residuals[: len(later)], run)
             return [None] * n + found
 
@@ -367,30 +404,26 @@ class custom_vjp:
 
 def _cotangents(what: str, arguments: _Arguments, found: Any) -> list[Any]:
     """Values of the cotangents that a user's rule gave, one tree per differentiable argument."""
-    subtrees = arguments.treedef.children()
     if not isinstance(found, tuple | list):
         raise TypeError(
             f"{what}: bwd must return a tuple with a cotangent per differentiable argument, not "
             f"{type(found).__name__}; for one argument write `return (ct,)`"
         )
-    if len(found) != len(subtrees):
+    if len(found) != len(arguments.trees):
         raise TypeError(
-            f"{what}: bwd gave {len(found)} cotangents for {len(subtrees)} differentiable "
+            f"{what}: bwd gave {len(found)} cotangents for {len(arguments.trees)} differentiable "
             "arguments; give one "
             "each, None for zero"
         )
-    out: list[Any] = []
-    for ct, sub in zip(found, subtrees, strict=True):
-        avals = [aval_of(h._v) for h in arguments.handles[len(out) : len(out) + sub.num_leaves]]
-        out += _values_like(what, "cotangent", sub, avals, ct)
-    return out
+    avals = [aval_of(h._v) for h in arguments.given]
+    return _match(what, "cotangent", avals, arguments.spread("cotangent", found))
 
 
 def custom_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
     """A function that returns `(result, gradient function)`, differentiated by that function.
 
     The gradient function maps a cotangent of the result to a tuple with one per argument (for a
-    single argument, the cotangent itself will do).
+    single argument, the cotangent itself will do); that of a module is an `nn.State`.
 
     >>> import bevel as bv
     >>> f = bv.custom_gradient(lambda x: (x**2, lambda g: (g * 100.0,)))

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from bevel.api.differentiated import Wrt, numbers_and_filters
 from bevel.api.flat import (
     Output,
-    argument_name,
     as_handle,
-    as_tuple,
-    cells_of,
     described,
-    is_single,
     like,
     normalize_argnums,
     rewrap,
@@ -51,98 +47,6 @@ def _guard(
             )
 
     return guard
-
-
-def _chosen(leaf: Any, inside: Sequence[Cell], wanted: Any) -> list[Cell]:
-    """The cells of a stateful leaf to differentiate in."""
-    if isinstance(leaf, Cell):
-        return [leaf]
-    if wanted is None:
-        return [c for c in inside if c.differentiable]
-    return leaf.__bevel_chosen__(wanted)
-
-
-def _numbers_and_filters(argnums: Any, wrt: Any) -> tuple[bool, tuple[int, ...], tuple[Any, ...]]:
-    """Whether one argument is meant, argument numbers, and the filter of each (`nn.DiffState`)."""
-    single = is_single(argnums) or hasattr(argnums, "argnum")
-    given = (argnums,) if single else tuple(argnums)
-    numbers = as_tuple([getattr(a, "argnum", a) for a in given])
-    return single, numbers, tuple([getattr(a, "filter", wrt) for a in given])
-
-
-class Wrt:
-    """The arguments a function is differentiated in: array leaves, and cells of modules among
-    them, those that a filter takes or else those that are differentiable.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        fun: Callable[..., Any],
-        args: tuple,
-        argnums: Sequence[int],
-        filters: Sequence[Any] = (),
-    ):
-        self.what = what
-        self.args = args
-        self.argnums = argnums
-        self.trees = []
-        self.handles: list[Handle] = []
-        cells: dict[Cell, None] = {}
-        for n, wanted in itertools.zip_longest(argnums, filters):
-            leaves, treedef = tree.flatten(args[n])
-            places: list[Any] = []
-            for leaf in leaves:
-                inside = None if isinstance(leaf, Handle) else cells_of(leaf)
-                if inside is None:
-                    places.append(len(self.handles))
-                    self.handles.append(as_handle(leaf, f"{what}: {argument_name(fun, n)}"))
-                else:
-                    chosen = _chosen(leaf, inside, wanted)
-                    cells.update(dict.fromkeys(chosen))
-                    places.append((leaf, chosen))
-            self.trees.append((n, treedef, places))
-        self.cells = list(cells)
-
-    def primals(self) -> list[Handle]:
-        """Where to differentiate: the array leaves, then the contents of the cells."""
-        return [
-            *self.handles,
-            *[as_handle(c._read(), f"{self.what}: a parameter") for c in self.cells],
-        ]
-
-    def run(
-        self, fun: Callable[..., Any], values: Sequence[Any], kwargs: dict[str, Any], scope: Scope
-    ) -> Any:
-        """Call the user's function with these values in place of the differentiated ones."""
-        handles = rewrap(values[: len(self.handles)], [h._tag for h in self.handles])
-        args = list(self.args)
-        for n, treedef, places in self.trees:
-            leaves = [handles[p] if type(p) is int else p[0] for p in places]
-            args[n] = tree.unflatten(treedef, leaves)
-        with scope:
-            for cell, value in zip(self.cells, values[len(self.handles) :], strict=True):
-                scope.capture(cell)
-                content = wrap(value, fresh_tag(cell._read()._tag))
-                cell._content = scope.lifted[cell] = content
-            return fun(*args, **kwargs)
-
-    def collect(self, results: Sequence[Any]) -> list[Any]:
-        """One tree a differentiated argument, from results per primal."""
-        n = len(self.handles)
-        by_cell = dict(zip(self.cells, results[n:], strict=True))
-        out = []
-        for _, treedef, places in self.trees:
-            leaves: list[Any] = []
-            for p in places:
-                if type(p) is int:
-                    leaves.append(results[p])
-                elif isinstance(p[0], Cell):
-                    leaves.append(by_cell[p[0]])
-                else:
-                    leaves.append(p[0].__bevel_state__({c: by_cell[c] for c in p[1]}))
-            out.append(tree.unflatten(treedef, leaves))
-        return out
 
 
 class Flat:
@@ -309,7 +213,7 @@ def value_and_grad(
             wrt=wrt,
         )
     what = described("grad", fun)
-    single, argnums, filters = _numbers_and_filters(argnums, wrt)
+    single, argnums, filters = numbers_and_filters(argnums, wrt)
 
     @functools.wraps(fun)
     def value_and_grad_of(*args: Any, **kwargs: Any) -> Any:
@@ -369,6 +273,22 @@ def _check_like(
             f"{what}: the {name}s have the structure {structure}, but it must be that of the "
             f"values, {treedef}"
         )
+    return _check_types(what, name, leaves, primals)
+
+
+def _check_tangents(wrt: Wrt, given: tuple, primals: Sequence[Handle]) -> list[Any]:
+    """Values of tangents, those of a module in an `nn.State`, after the same checks."""
+    if not wrt.cells:
+        return _check_like(wrt.what, "tangent", given, tree.structure(wrt.args), primals)
+    treedef = tree.structure(tuple(wrt.collect(range(len(primals)))))
+    if tree.structure(given) != treedef:
+        return _check_like(wrt.what, "tangent", given, treedef, primals)
+    return _check_types(wrt.what, "tangent", wrt.spread("tangent", given), primals)
+
+
+def _check_types(
+    what: str, name: str, leaves: Sequence[Any], primals: Sequence[Handle]
+) -> list[Any]:
     out = []
     for leaf, p in zip(leaves, primals, strict=True):
         aval = aval_of(p._v)
@@ -417,7 +337,8 @@ def jvp(
     Args:
         fun: over pytrees of arrays.
         primals: a tuple with an entry per argument.
-        tangents: a tuple of the same structure, shapes and dtypes.
+        tangents: a tuple of the same structure, shapes and dtypes; for a module, an `nn.State` of
+            its `Param`s, as `bv.grad` gives.
         has_aux: `fun` returns `(result, aux)`; aux is returned third.
 
     Raises:
@@ -433,8 +354,7 @@ def jvp(
     _check_tuple(what, "tangents", tangents)
     flat_fn = Flat(what, fun, tuple(primals), {}, tuple(range(len(primals))), has_aux)
     handles = flat_fn.wrt.primals()
-    in_tree = tree.structure(tuple(primals))
-    ts = _check_like(what, "tangent", tuple(tangents), in_tree, handles)
+    ts = _check_tangents(flat_fn.wrt, tuple(tangents), handles)
     outs, touts = flat_jvp.jvp(flat_fn, [h._v for h in handles], ts, what)
     result, aux, values = flat_fn.finish(outs)
     out_t = flat_fn.out.unflatten(_tangent_handles(values, touts[: len(values)]))
@@ -452,13 +372,12 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     what = described("linearize", fun)
     flat_fn = Flat(what, fun, primals, {}, tuple(range(len(primals))), has_aux)
     handles = flat_fn.wrt.primals()
-    in_tree = tree.structure(primals)
     outs, lin = flat.linearize(flat_fn, [h._v for h in handles], what=what)
     result, aux, values = flat_fn.finish(outs)
     treedef, tags = flat_fn.out.treedef, flat_fn.out.tags
 
     def f_lin(*tangents: Any) -> Any:
-        ts = _check_like(what, "tangent", tangents, in_tree, handles)
+        ts = _check_tangents(flat_fn.wrt, tangents, handles)
         ts = [zeros(aval_of(h._v)) if t is None else t for t, h in zip(ts, handles, strict=True)]
         touts = lin.forward(ts)[: len(values)]
         return tree.unflatten(treedef, rewrap(_tangent_handles(values, touts), tags))

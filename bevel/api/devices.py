@@ -12,7 +12,7 @@ from bevel.core.buffer import Buffer
 from bevel.core.handle import Handle, KeyTag, fresh_tag, wrap
 from bevel.core.interpreter import Tracer
 from bevel.transforms.compile import to_raw
-from bevel.xla import client
+from bevel.xla import client, transfers
 
 
 def devices(backend: str | None = None) -> list[Any]:
@@ -119,7 +119,8 @@ def device_put(
         h = as_handle(leaf, "device_put: a value")
         return h if isinstance(h._v, Tracer) else wrap(to_raw(h._v, target), fresh_tag(h._tag))
 
-    return tree.map(one, x)
+    with transfers.explicit():
+        return tree.map(one, x)
 
 
 def device_get(x: Any) -> Any:
@@ -137,7 +138,8 @@ def device_get(x: Any) -> Any:
             raise TypeError("device_get: a random key has no NumPy form; take random.key_data(key)")
         return np.asarray(h)
 
-    return tree.map(one, x)
+    with transfers.explicit():
+        return tree.map(one, x)
 
 
 def block_until_ready(x: Any) -> Any:

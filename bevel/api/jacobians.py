@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bevel.api.derivatives import check_inputs, check_outputs, jvp, vjp
+from bevel.api.differentiated import Wrt
 from bevel.api.flat import as_tuple, described, flatten_handles, is_single, normalize_argnums
 from bevel.api.vmap import vmap
 from bevel.core import dtypes, tree
@@ -18,8 +19,8 @@ from bevel.ops import reshape, transpose
 from bevel.ops import slice as slice_
 
 
-def _basis(treedef: Any, handles: Sequence[Handle]) -> Any:
-    """A tree whose leaves stack the unit vectors of the whole flat space along a new axis 0."""
+def _basis(handles: Sequence[Handle]) -> list[Handle]:
+    """For each array, the unit vectors of the space of all of them, stacked along a new axis 0."""
     total = sum(aval_of(h._v).size for h in handles)
     leaves, start = [], 0
     for h in handles:
@@ -28,7 +29,7 @@ def _basis(treedef: Any, handles: Sequence[Handle]) -> Any:
         block[start + np.arange(aval.size), np.arange(aval.size)] = 1
         leaves.append(wrap(block.reshape(total, *aval.shape)))
         start += aval.size
-    return tree.unflatten(treedef, leaves)
+    return leaves
 
 
 def _parts(x: Handle, like: Sequence[Handle]) -> list[Any]:
@@ -54,6 +55,10 @@ def _result_first(part: Any, result: Handle) -> Handle:
     return wrap(reshape(part, shape=(*aval_of(result._v).shape, *part.shape[1:])))
 
 
+def _one_or_all(single: bool, trees: Sequence[Any]) -> Any:
+    return trees[0] if single else tuple(trees)
+
+
 def _restricted(
     fun: Callable[..., Any], numbers: Sequence[int], args: tuple, kwargs: dict
 ) -> Callable[..., Any]:
@@ -77,7 +82,8 @@ def jacfwd(
     """The Jacobian by forward mode: one pass per input element. Best for few inputs.
 
     The result has the structure of `fun`'s result with, in place of each leaf, the structure of the
-    argument; shapes are (*result shape, *argument shape).
+    argument; shapes are (*result shape, *argument shape). For a module it is an `nn.State` of its
+    `Param`s.
 
     >>> import bevel as bv, bevel.numpy as bnp
     >>> bv.jacfwd(lambda x: x**2)(bnp.array([1., 2.]))
@@ -91,7 +97,8 @@ def jacfwd(
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         numbers = normalize_argnums(argnums, len(args), what)
         chosen = tuple(args[n] for n in numbers)
-        handles, in_tree = flatten_handles(chosen, f"an argument of {what}")
+        wrt = Wrt(what, fun, args, numbers)
+        handles = wrt.primals()
         check_inputs(handles, what, holomorphic)
         if not holomorphic and any(dtypes.is_complex(h._v.dtype) for h in handles):
             raise TypeError(
@@ -99,21 +106,18 @@ def jacfwd(
                 "complex-analytic.\n"
                 "Write instead: holomorphic=True if it is, or bv.jvp along the directions you need."
             )
-        chosen = tree.unflatten(in_tree, handles)
         at = _restricted(fun, numbers, args, kwargs)
 
         def push(*ts: Any) -> Any:
-            return jvp(at, chosen, ts, has_aux)
+            return jvp(at, chosen, tuple(wrt.collect(ts)), has_aux)
 
-        basis = _basis(in_tree, handles)
         axes = (None, 0, None) if has_aux else (None, 0)
-        found = vmap(push, out_axes=axes)(*basis)
+        found = vmap(push, out_axes=axes)(*_basis(handles))
         leaves, out_tree = tree.flatten(found[1])
         if holomorphic:
             check_outputs([h._v for h in leaves], what, holomorphic)
         rows = [list(map(_argument_last, _parts(leaf, handles), handles)) for leaf in leaves]
-        per_leaf = [tree.unflatten(in_tree, r) for r in rows]
-        per_leaf = [p[0] if single else p for p in per_leaf]
+        per_leaf = [_one_or_all(single, wrt.collect(r)) for r in rows]
         result = tree.unflatten(out_tree, per_leaf)
         return (result, found[2]) if has_aux else result
 
@@ -141,17 +145,16 @@ def jacrev(
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         numbers = normalize_argnums(argnums, len(args), what)
         chosen = tuple(args[n] for n in numbers)
-        handles, in_tree = flatten_handles(chosen, f"an argument of {what}")
-        check_inputs(handles, what, holomorphic)
+        check_inputs(Wrt(what, fun, args, numbers).primals(), what, holomorphic)
         at = _restricted(fun, numbers, args, kwargs)
-        found = vjp(at, *tree.unflatten(in_tree, handles), has_aux=has_aux)
+        found = vjp(at, *chosen, has_aux=has_aux)
         outs, out_tree = flatten_handles(found[0], f"a result of {what}")
         check_outputs([h._v for h in outs], what, holomorphic)
-        grads = vmap(found[1])(_basis(out_tree, outs))
-        leaves = tree.leaves(grads)
+        grads = vmap(found[1])(tree.unflatten(out_tree, _basis(outs)))
+        leaves, in_tree = tree.flatten(grads)
         parts = [list(map(_result_first, _parts(leaf, outs), outs)) for leaf in leaves]
         per_out = [tree.unflatten(in_tree, list(column)) for column in zip(*parts, strict=True)]
-        per_out = [p[0] if single else p for p in per_out]
+        per_out = [_one_or_all(single, p) for p in per_out]
         result = tree.unflatten(out_tree, per_out)
         return (result, found[2]) if has_aux else result
 
@@ -165,6 +168,9 @@ def hessian(
     holomorphic: bool = False,
 ) -> Callable[..., Any]:
     """Second derivatives, as the forward Jacobian of the reverse one.
+
+    Of a function of a module it is a state of states: `h.kernel.bias` has the derivatives by
+    `kernel` and then `bias`, of shape (*kernel shape, *bias shape).
 
     >>> import bevel as bv, bevel.numpy as bnp
     >>> bv.hessian(lambda x: (x**3).sum())(bnp.array([1., 2.]))

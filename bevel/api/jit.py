@@ -226,19 +226,23 @@ class Jitted:
             arguments, traced = self._prepare(args, kwargs)
             if state.current is EAGER:
                 return self._run(traced, arguments, found)
-            values = call(
-                *traced.consts,
-                *[h._v for h in traced.inputs(arguments)],
-                graph=traced.graph,
-                name=self.name,
-            )
-            for i in traced.consumed:
-                consume(self.name, arguments.handles[i])
-            return traced.finish(values, arguments)
+            return self._staged(traced, arguments)
         except Exception as e:
             if config.get("traceback_filtering"):
                 raise hide_internal_frames(e)  # noqa: B904 (the same error, with a shorter traceback)
             raise
+
+    def _staged(self, traced: Traced, arguments: Call) -> Any:
+        """Call as an op of the current interpreter."""
+        values = call(
+            *traced.consts,
+            *[h._v for h in traced.inputs(arguments)],
+            graph=traced.graph,
+            name=self.name,
+        )
+        for i in traced.consumed:
+            consume(self.name, arguments.handles[i])
+        return traced.finish(values, arguments)
 
     def _run(self, traced: Traced, arguments: Call, found: tuple | None) -> Any:
         """Run now, and keep what the next call with this signature can use."""
@@ -425,7 +429,9 @@ class Compiled:
                 f"{traced.graph.in_avals}\n"
                 "Write instead: call the jitted function, or lower it for these arguments."
             )
-        return self._jitted._run(traced, arguments, None)
+        if state.current is EAGER:
+            return self._jitted._run(traced, arguments, None)
+        return self._jitted._staged(traced, arguments)  # watched (bevel.core.watch), or traced
 
 
 def parameter_names(fun: Callable[..., Any]) -> list[str]:

@@ -46,7 +46,9 @@ def _closed_over(fun: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
         yield "self", owner
     code = getattr(fun, "__code__", None)
     found = []
-    for name, box in zip(getattr(code, "co_freevars", ()), fun.__closure__ or (), strict=True):
+    for name, box in zip(
+        getattr(code, "co_freevars", ()), getattr(fun, "__closure__", None) or (), strict=True
+    ):
         try:
             found.append((name, box.cell_contents))
         except ValueError:  # a variable without a value yet

@@ -1,4 +1,6 @@
-"""Blocks that change how code inside them is traced: `disable_jit`, `named_scope`."""
+"""Blocks that change how code inside them runs: `disable_jit`, `named_scope`, the transfer
+guards.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from types import TracebackType
 
 from bevel.core import config
 from bevel.core.source import pop_scope, push_scope
+from bevel.xla import transfers
 
 
 def disable_jit(disable: bool = True) -> config.config:
@@ -17,6 +20,59 @@ def disable_jit(disable: bool = True) -> config.config:
     2.0
     """
     return config.config(disable_jit=disable)
+
+
+def transfer_guard(level: str) -> config.config:
+    """Say for a block what happens on transfers that the code does not ask for by name.
+
+    Such are a call of a jitted function with NumPy or Python data, and `float(x)`, `print(x)` or
+    `np.asarray(x)` of its results; `bv.device_put` and `bv.device_get` are explicit. On the CPU,
+    arrays of eager code are on the host already and are not transferred.
+
+    Args:
+        level: "allow", "log" (the logger `bevel.transfers` names the lines), "disallow";
+            "log_explicit" and "disallow_explicit" count explicit transfers too.
+
+    Raises:
+        RuntimeError: in the block, a transfer that is not allowed.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> f = bv.jit(lambda x: x * 2)
+    >>> with bv.transfer_guard("disallow"):
+    ...     y = bv.device_get(f(bnp.ones(2)))
+    """
+    return config.config(transfer_guard=level, **dict.fromkeys(transfers.LEVELS.values(), level))
+
+
+def transfer_guard_host_to_device(level: str) -> config.config:
+    """`transfer_guard` for host data that programs and devices are given.
+
+    >>> import bevel as bv, bevel.numpy as bnp
+    >>> with bv.transfer_guard_host_to_device("disallow"):
+    ...     float(bv.jit(lambda x: x + 1)(bnp.ones(())))
+    2.0
+    """
+    return config.config(transfer_guard_host_to_device=level)
+
+
+def transfer_guard_device_to_host(level: str) -> config.config:
+    """`transfer_guard` for results that are read on the host.
+
+    >>> import bevel as bv
+    >>> with bv.transfer_guard_device_to_host("disallow"):
+    ...     y = bv.jit(lambda x: x + 1)(1.0)
+    """
+    return config.config(transfer_guard_device_to_host=level)
+
+
+def transfer_guard_device_to_device(level: str) -> config.config:
+    """`transfer_guard` for copies between devices.
+
+    >>> import bevel as bv
+    >>> with bv.transfer_guard_device_to_device("log"):
+    ...     y = bv.jit(lambda x: x + 1)(1.0)
+    """
+    return config.config(transfer_guard_device_to_device=level)
 
 
 class named_scope:

@@ -12,6 +12,7 @@ import numpy as np
 from bevel import random
 from bevel.checkpoint.files import read_arrays, read_manifest, write
 from bevel.core import dtypes, tree
+from bevel.core.errors import MissingKeyError
 from bevel.core.handle import Handle, KeyTag, wrap
 from bevel.core.ref import Cell
 from bevel.nn.states import State
@@ -196,7 +197,7 @@ def _check_paths(
     extra = sorted(set(saved) - set(wanted))
     if missing:
         more = f"\nIt has, besides those asked for: {', '.join(extra[:8])}." if extra else ""
-        raise KeyError(
+        raise MissingKeyError(
             f"the checkpoint at {path} has no {', '.join(missing[:8])}.{more}\n"
             "Why: it was saved from another structure (a changed model, another optimizer).\n"
             "Write instead: restore with a `like` of the structure that was saved; "

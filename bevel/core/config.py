@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ def _one_of(*choices: Any) -> Callable[[Any], Any]:
         return value
 
     return check
+
+
+GUARDS = ("allow", "log", "disallow", "log_explicit", "disallow_explicit")
+"""Levels of the transfer guards."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,26 @@ SETTINGS: dict[str, Setting] = {
         "What happens when a random key is consumed twice.",
     ),
     "disable_jit": Setting(False, bool, "Run jitted functions op by op, as plain Python."),
+    "debug_nans": Setting(False, bool, "Raise where the first NaN is made (`bv.debug.nans`)."),
+    "debug_infs": Setting(False, bool, "Raise where an infinity is made (`bv.debug.infs`)."),
+    "debug_bounds": Setting(
+        False,
+        bool,
+        "Run programs op by op; raise where an index is out of bounds or an integer is divided by "
+        "zero (`bv.debug.checked`).",
+    ),
+    "transfer_guard": Setting(
+        "allow", _one_of(*GUARDS), "What happens on transfers, where no direction is set."
+    ),
+    "transfer_guard_host_to_device": Setting(
+        None, _one_of(None, *GUARDS), "The same for host data given to programs and devices."
+    ),
+    "transfer_guard_device_to_host": Setting(
+        None, _one_of(None, *GUARDS), "The same for reading results: float(x), print, np.asarray."
+    ),
+    "transfer_guard_device_to_device": Setting(
+        None, _one_of(None, *GUARDS), "The same for copies between devices."
+    ),
     "traceback_filtering": Setting(True, bool, "Hide Bevel's own frames from tracebacks."),
     "compilation_cache_dir": Setting(
         _default_cache_dir(), lambda v: v or None, "Where compiled programs are kept; empty is off."
@@ -145,8 +169,29 @@ def update(name: str, value: Any) -> None:
     >>> update("num_cpu_devices", 1)
     """
     global _remembered
-    _values[name] = _checked(name, value)
+    old, _values[name] = _values.get(name), _checked(name, value)
     _remembered = _Remembered()
+    try:
+        _notify((name,))
+    except BaseException:
+        _values[name] = old
+        raise
+
+
+_listeners: dict[str, Callable[[], None]] = {}
+
+
+def on_change(names: Iterable[str], listener: Callable[[], None]) -> None:
+    """Call a function whenever one of these settings may have changed, in the thread that did it.
+
+    What it raises undoes the change.
+    """
+    _listeners.update(dict.fromkeys(names, listener))
+
+
+def _notify(names: Iterable[str]) -> None:
+    for listener in {_listeners[n]: None for n in names if n in _listeners}:
+        listener()
 
 
 TRACED = ("disable_jit", "default_matmul_precision", "numpy_dtype_promotion", "default_device")
@@ -181,11 +226,17 @@ class config:
         self._saved.append(_local.overrides)
         _local.overrides = {**_local.overrides, **self._new}
         _remembered.key = None
+        try:
+            _notify(self._new)
+        except BaseException:
+            _local.overrides = self._saved.pop()
+            raise
         return self
 
     def __exit__(self, *exc) -> None:
         _local.overrides = self._saved.pop()
         _remembered.key = None
+        _notify(self._new)
 
     get = staticmethod(get)
     update = staticmethod(update)

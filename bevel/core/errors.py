@@ -31,6 +31,13 @@ class UnexpectedTracerError(BevelError):
     """A traced value outlived the function call it belongs to."""
 
 
+class MissingKeyError(KeyError):
+    """Nothing has such a name; shown as the text it is, where KeyError shows its repr."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if len(self.args) == 1 else super().__str__()
+
+
 class KeyReuseError(BevelError):
     """A random key was consumed twice."""
 
@@ -57,6 +64,10 @@ class StateError(BevelError):
 
 class Float64PromotionWarning(UserWarning):
     """A float64 array met a float32 one and the result is float64."""
+
+
+class CheckError(BevelError, ValueError):
+    """A condition that the user stated with `bv.check` does not hold."""
 
 
 class Unsupported(BevelError):

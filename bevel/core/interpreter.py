@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -153,6 +153,10 @@ class Backend:
     def run(self, op, args, params):
         raise NotImplementedError
 
+    def finite(self, values: Sequence[Any]) -> bool:
+        """Whether every element of these values is a finite number."""
+        return all(bool(np.isfinite(to_numpy(v)).all()) for v in values)
+
 
 backend = Backend()
 
@@ -275,10 +279,19 @@ class _State(threading.local):
     current: Interpreter
 
     def __init__(self):
-        self.current = EAGER
+        self.current = _outermost()
 
 
 EAGER = Eager(None, "eager evaluation")
+_outermost: Callable[[], Interpreter] = lambda: EAGER  # noqa: E731 (replaced by `set_outermost`)
+
+
+def set_outermost(make: Callable[[], Interpreter]) -> None:
+    """Install what gives a new thread its outermost interpreter (see `bevel.core.watch`)."""
+    global _outermost
+    _outermost = make
+
+
 state = _State()
 
 

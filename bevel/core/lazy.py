@@ -13,7 +13,10 @@ from typing import Any
 
 
 def attach(
-    package: str, parts: Mapping[str, Sequence[str]], modules: Mapping[str, str] | None = None
+    package: str,
+    parts: Mapping[str, Sequence[str]],
+    modules: Mapping[str, str] | None = None,
+    instead: Mapping[str, str] | None = None,
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """The `__getattr__`, `__dir__` and `__all__` of a package.
 
@@ -21,6 +24,7 @@ def attach(
         package: its name.
         parts: for each module, the names it gives to the package ("x as y": under another name).
         modules: names in the package that stand for whole modules.
+        instead: what to write for names that other libraries have and this package does not.
 
     >>> get, _, names = attach("bevel.core", {"bevel.core.dtypes": ["promote_types"]})
     >>> names, get("promote_types").__name__
@@ -41,9 +45,9 @@ def attach(
         elif name in whole:
             found = importlib.import_module(whole[name])
         else:
-            raise AttributeError(
-                f"module {package!r} has no attribute {name!r}{_similar(name, every)}"
-            )
+            write = (instead or {}).get(name)
+            hint = f".\nWrite instead: {write}." if write else _similar(name, every)
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
         setattr(sys.modules[package], name, found)
         return found
 

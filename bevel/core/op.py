@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bevel.core import watch as _watch  # noqa: F401 (its settings hold from the first op on)
 from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.interpreter import Undefined, state
 from bevel.core.source import Source
@@ -83,6 +84,8 @@ class Op:
     - `collective(axis, x, batched, **params)`: the batch rule over the mapped axis that the op
       names
       (`params["axis_name"]`); `axis` is its size as an int, with its `name`.
+    - `misuse(*ndarrays, **params)` -> (exception class, text) or None: what `bv.debug.checked`
+      reports, such as an index out of bounds.
     - `effect`: must run even if its results are unused.
     - `compile_above`: eagerly, operands larger than this run as a one-op XLA program (None: never).
     """
@@ -96,6 +99,7 @@ class Op:
         "effect",
         "jvp",
         "lower",
+        "misuse",
         "multiple",
         "name",
         "partial",
@@ -119,6 +123,7 @@ class Op:
         dce: Callable[..., Any] | None = None,
         compile_above: int | None = None,
         collective: Callable[..., Any] | None = None,
+        misuse: Callable[..., tuple[type[Exception], str] | None] | None = None,
     ):
         self.name = name
         self.abstract = abstract
@@ -133,6 +138,7 @@ class Op:
         self.dce = dce
         self.compile_above = compile_above
         self.collective = collective
+        self.misuse = misuse
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         return state.current.run(self, args, params)

@@ -108,6 +108,11 @@ class Scope:
         self.lifted[cell] = cell._content
         cell._scope = self
 
+    def show(self, cell: Cell, content: Any) -> None:
+        """Let a cell hold this content inside, which does not count as a write."""
+        self.capture(cell)
+        cell._content = self.lifted[cell] = content
+
     def __enter__(self) -> Scope:
         _state.scope = self
         return self

@@ -84,12 +84,31 @@ def _common_types(
     return [converted(f) for f in funs]
 
 
-def _filled(f: Callable[..., Any], objects: Objects) -> Callable[..., Any]:
+def _filled(f: Callable[..., Any], given: Objects, kept: list[Objects | None]) -> Any:
+    """The function of the arrays alone; given modules that it returns are put into `kept`."""
+    place = len(kept)
+    kept.append(None)
+
     @functools.wraps(f)
     def g(*arrays: Any) -> Any:
-        return f(*objects.fill(arrays))
+        result = f(*given.fill(arrays))
+        rest, kept[place] = apart(result, given.what)
+        return rest if given.has_all_of(kept[place]) else result  # which is refused as a result
 
     return g
+
+
+def _same_modules(what: str, funs: Sequence[Callable[..., Any]], kept: Sequence[Any]) -> Any:
+    """The modules in the results of all branches, which must be the same ones."""
+    for f, other in zip(funs[1:], kept[1:], strict=True):
+        if not (kept[0] is other or (kept[0] is not None and kept[0].same(other))):
+            raise TypeError(
+                f"{what}: {name_of(funs[0])} and {name_of(f)} return different modules, at "
+                f"{where(user_source())}.\n"
+                "Why: which module it is must be known before the program runs.\n"
+                "Write instead: the same module, or none, from all branches."
+            )
+    return kept[0]
 
 
 def choose(
@@ -98,8 +117,10 @@ def choose(
     """Choose by an int32 value; the operands are traced into every branch."""
     operands, objects = apart(tuple(operands), f"{what}: an operand")
     if objects is not None:
-        funs = [_filled(f, objects) for f in funs]
-        return choose(what, index, funs, operands)
+        kept: list[Objects | None] = []
+        found = choose(what, index, [_filled(f, objects, kept) for f in funs], operands)
+        modules = _same_modules(what, funs, kept)
+        return found if modules is None else modules.fill(found)
     handles, treedef = flatten_handles(tuple(operands), f"{what}: an operand")
     flat = []
     for f in funs:
@@ -140,7 +161,8 @@ def cond(
     """`true_fun(*operands) if pred else false_fun(*operands)`, where `pred` may be traced.
 
     With a traced `pred` both functions are traced, and only the chosen one runs; they must return
-    the same structure, shapes and dtypes. With a concrete one the function is simply called.
+    the same structure, shapes and dtypes, and of the modules among the operands the same ones. With
+    a concrete one the function is simply called.
 
     Raises:
         TypeError: `pred` is no scalar, or the branches differ in what they return.

@@ -102,7 +102,7 @@ def scan(
 
     Args:
         f: takes and returns pytrees; the carry keeps its structure, shapes and dtypes.
-        init: the first carry.
+        init: the first carry. A module in it comes back as itself, with what `f` wrote into it.
         xs: pytree of arrays with one leading length, or None.
         length: the number of steps, needed when `xs` is None.
         reverse: go from the last row to the first.
@@ -136,6 +136,12 @@ def _scan(loop: _Loop, f, init, xs, length, reverse, unroll) -> tuple[Any, Any]:
         left, ys = _scan(loop, step, arrays, xs, length, reverse, unroll)
         return objects.fill(left), ys
     carry, carry_tree = flatten_handles(init, f"{what}: the initial {loop.noun}")
+    if apart(xs, what)[1] is not None:
+        raise TypeError(
+            f"{what}: xs holds a module, at {where(user_source())}.\n"
+            "Why: which of its variables have the axis that is looped over is not said.\n"
+            "Write instead: nn.scan(f, in_axes=(nn.Carry, 0)), or nn.Stack for layers in a row."
+        )
     rows, xs_tree = flatten_handles(xs, f"{what}: xs")
     length = scan_length(what, rows, length)
     unroll = _unrolled(what, unroll, length)
@@ -272,7 +278,7 @@ def while_loop(
     Args:
         cond_fun: returns a boolean scalar; it must not write state cells.
         body_fun: keeps the structure, shapes and dtypes of its argument.
-        init_val: pytree of arrays.
+        init_val: pytree of arrays, and modules, which come back as themselves.
 
     Raises:
         TypeError: the condition is no boolean scalar, or the value changes its type.

@@ -25,6 +25,19 @@ class Objects:
         filled = [x if m is None else m for x, m in zip(leaves, self.found, strict=True)]
         return tree.unflatten(self.treedef, filled)
 
+    def has_all_of(self, other: Objects | None) -> bool:
+        """Whether these are all the modules of the other."""
+        mine = set(map(id, self.found))
+        return other is None or all(m is None or id(m) in mine for m in other.found)
+
+    def same(self, other: Objects | None) -> bool:
+        """Whether the other has the same modules in the same places of the same structure."""
+        return (
+            other is not None
+            and self.treedef == other.treedef
+            and all(a is b for a, b in zip(self.found, other.found, strict=True))
+        )
+
     def strip(self, value: Any) -> Any:
         """The new value with None in the places of the modules, which must be the same ones.
 
@@ -34,7 +47,7 @@ class Objects:
         try:
             leaves = self.treedef.flatten_up_to(value)
         except ValueError:  # the caller compares structures, and says which
-            return value
+            return apart(value, self.what)[0]
         for x, m in zip(leaves, self.found, strict=True):
             if m is not None and x is not m:
                 raise TypeError(

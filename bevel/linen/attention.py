@@ -14,6 +14,7 @@ from bevel.nn import initializers
 from bevel.nn.attention import combine_masks, dot_product_attention
 from bevel.nn.checks import mode_of
 from bevel.nn.linear import default_kernel_init
+from bevel.nn.multi_head import beyond_cache
 from bevel.numpy.convert import enter
 
 
@@ -68,7 +69,8 @@ class MultiHeadDotProductAttention(Module):
             sow_weights: sow the weights into "intermediates".
 
         Raises:
-            ValueError: `inputs_v` without `inputs_k`; the heads do not divide the features.
+            ValueError: `inputs_v` without `inputs_k`; the heads do not divide the features; the
+                cache is full (a compiled call, which cannot know, gives NaN).
         """
         if inputs_k is None and inputs_v is not None:
             raise ValueError(
@@ -98,8 +100,9 @@ class MultiHeadDotProductAttention(Module):
             norm = dict(use_bias=False, dtype=self.dtype, param_dtype=self.param_dtype)
             query = LayerNorm(name="query_ln", **norm)(query)
             key = LayerNorm(name="key_ln", **norm)(key)
+        full = None
         if self.decode:
-            key, value, mask = self._remember(key, value, mask)
+            key, value, mask, full = self._remember(key, value, mask)
         still = self.dropout_rate == 0 or mode_of(
             type(self).__name__, "deterministic", deterministic, self.deterministic
         )
@@ -125,16 +128,18 @@ class MultiHeadDotProductAttention(Module):
             bias_init=self.out_bias_init or self.bias_init,
             name="out",
             **common,
-        )(x)
+        )(x if full is None else bnp.where(full, bnp.nan, x))
 
-    def _remember(self, key: Any, value: Any, mask: Any) -> tuple[Any, Any, Any]:
-        """Keys and values so far with those of this position, and the mask of what is there."""
+    def _remember(self, key: Any, value: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+        """Keys and values so far with those of this position, the mask of what is there, and what
+        `beyond_cache` says.
+        """
         filled = self.has_variable("cache", "cached_key")
         keys = self.variable("cache", "cached_key", bnp.zeros, key.shape, key.dtype)
         values = self.variable("cache", "cached_value", bnp.zeros, value.shape, value.dtype)
         index = self.variable("cache", "cache_index", bnp.zeros, (), dtypes.int32)
         if not filled:
-            return key, value, mask
+            return key, value, mask, None
         *batch, most, heads, depth = keys.value.shape
         if key.shape != (*batch, 1, heads, depth):
             raise ValueError(
@@ -142,7 +147,9 @@ class MultiHeadDotProductAttention(Module):
                 f"and this input has {key.shape[:-2]}.\n"
                 "Write instead: x[:, i : i + 1] for position i, or init for this batch."
             )
-        here = index.value
+        here = enter(index.value)
+        again = "a new cache, from init with as many positions as are wanted"
+        full = beyond_cache(type(self).__name__, here, most, again)
         for cache, new in ((keys, key), (values, value)):
             start = (*(0,) * len(batch), here, 0, 0)
             cache.value = lax.dynamic_update_slice(
@@ -150,7 +157,7 @@ class MultiHeadDotProductAttention(Module):
             )
         index.value = here + 1
         seen = bnp.broadcast_to(bnp.arange(most) <= here, (*batch, 1, 1, most))
-        return keys.value, values.value, combine_masks(mask, seen, dtype=bool)
+        return keys.value, values.value, combine_masks(mask, seen, dtype=bool), full
 
 
 class MultiHeadAttention(MultiHeadDotProductAttention):

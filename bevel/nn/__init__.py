@@ -268,4 +268,11 @@ __getattr__, __dir__, __all__ = attach(
         ],
     },
     modules={"initializers": "bevel.nn.initializers", "metrics": "bevel.nn.metrics"},
+    instead={  # of flax.linen
+        "Dense": "nn.Linear(in_features, out_features, rngs=rngs), or bevel.linen.Dense",
+        "DenseGeneral": "nn.LinearGeneral, or bevel.linen.DenseGeneral",
+        "MultiHeadDotProductAttention": "nn.MultiHeadAttention",
+        "SelfAttention": "nn.MultiHeadAttention, called with one input",
+        "compact": "layers as attributes, made in __init__; or bevel.linen, which has compact",
+    },
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bevel.core import dtypes
+from bevel.core.errors import MissingKeyError
 from bevel.core.handle import Handle
 from bevel.nn.filters import to_predicate
 from bevel.nn.module import Module
@@ -52,7 +53,7 @@ class EMA(Module):
         new = self._tracked(updates)
         for path, average in self.params.flat_state().items():
             if path not in new:
-                raise KeyError(
+                raise MissingKeyError(
                     f"EMA.update: there is no variable at {path_text(path)} in the "
                     f"{type(updates).__name__}.\n"
                     "Write instead: ema.update(model), with a model of the structure that the EMA "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+from bevel.core.errors import MissingKeyError
 from bevel.nn.module import Module
 
 List = list
@@ -35,7 +36,7 @@ class Dict(Module, MutableMapping):
 
     def __setitem__(self, key: str, value: Any) -> None:
         if not isinstance(key, str) or hasattr(type(self), key):
-            raise KeyError(f"nn.Dict: {key!r} cannot be an attribute; use a plain dict")
+            raise MissingKeyError(f"nn.Dict: {key!r} cannot be an attribute; use a plain dict")
         setattr(self, key, value)
 
     def __delitem__(self, key: str) -> None:

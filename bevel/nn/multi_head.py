@@ -23,6 +23,23 @@ from bevel.nn.rngs import Rngs
 from bevel.nn.variable import Cache
 
 
+def beyond_cache(what: str, index: Any, most: int, instead: str) -> Any:
+    """Whether a cache of `most` positions has none left: None, or a traced boolean if only the
+    compiled program knows.
+
+    Raises:
+        ValueError: it has none left.
+    """
+    if not is_concrete(index._v):
+        return index >= most
+    if int(index) >= most:
+        raise ValueError(
+            f"{what}: the cache of {most} positions is full, at {where(user_source())}.\n"
+            f"Write instead: {instead}."
+        )
+    return None
+
+
 class MultiHeadAttention(Module):
     """Attention of several heads between projected inputs (Vaswani et al., arXiv:1706.03762).
 
@@ -216,9 +233,9 @@ class MultiHeadAttention(Module):
             is_causal: queries do not see later keys; in decoding there are none to see.
 
         Raises:
-            ValueError: `inputs_v` without `inputs_k`; decoding without a cache, with a full one (as
-                far as it is known: a compiled call overwrites the last position), or of more than
-                one position; dropout without a stream; the mode was never set.
+            ValueError: `inputs_v` without `inputs_k`; decoding without a cache, with a full one (a
+                compiled call, which cannot know, gives NaN), or of more than one position; dropout
+                without a stream; the mode was never set.
         """
         if inputs_k is None and inputs_v is not None:
             raise ValueError(
@@ -234,8 +251,9 @@ class MultiHeadAttention(Module):
             query, key = self.query_ln(query), self.key_ln(key)
         if decode is None:
             decode = self.decode
+        full = None
         if decode:
-            key, value, mask = self._remember(key, value, mask)
+            key, value, mask, full = self._remember(key, value, mask)
         deterministic = self.dropout_rate == 0 or mode_of(
             "MultiHeadAttention", "deterministic", deterministic, self.deterministic
         )
@@ -253,10 +271,12 @@ class MultiHeadAttention(Module):
             module=self if sow_weights else None,
             is_causal=is_causal and not decode,
         )
-        return self.out(x)
+        return self.out(x if full is None else bnp.where(full, bnp.nan, x))
 
-    def _remember(self, key: Any, value: Any, mask: Any) -> tuple[Any, Any, Any]:
-        """All keys and values so far, with this position's, and the mask of those there are."""
+    def _remember(self, key: Any, value: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
+        """All keys and values so far, with this position's, the mask of those there are, and what
+        `beyond_cache` says.
+        """
         if self.cached_key is None or self.cached_value is None or self.cache_index is None:
             raise ValueError(
                 f"MultiHeadAttention: decode without a cache, at {where(user_source())}.\n"
@@ -271,19 +291,15 @@ class MultiHeadAttention(Module):
                 "Write instead: x[:, i : i + 1] for position i, or init_cache for this batch."
             )
         index = self.cache_index.value
-        if is_concrete(index._v) and int(index) >= most:
-            raise ValueError(
-                f"MultiHeadAttention: the cache of {most} positions is full, at "
-                f"{where(user_source())}.\n"
-                "Write instead: layer.init_cache((batch, most_positions, features)) with more, or "
-                "to start again."
-            )
+        again = "layer.init_cache((batch, most_positions, features)) with more, or to start again"
+        full = beyond_cache("MultiHeadAttention", index, most, again)
         start = (*(0,) * len(batch), index, 0, 0)
         for cache, new in ((self.cached_key, key), (self.cached_value, value)):
             cache[...] = lax.dynamic_update_slice(cache.value, new.astype(cache.dtype), start)
         self.cache_index[...] += 1
         here = bnp.broadcast_to(bnp.arange(most) <= index, (*batch, 1, 1, most))
-        return self.cached_key.value, self.cached_value.value, combine_masks(mask, here, dtype=bool)
+        seen = combine_masks(mask, here, dtype=bool)
+        return self.cached_key.value, self.cached_value.value, seen, full
 
     def _dropout_key(self, rngs: Any) -> Any:
         source = self.rngs if rngs is None else rngs

@@ -12,6 +12,16 @@ from bevel.nn.structure import path_text
 from bevel.nn.updates import apply_updates
 from bevel.nn.variable import OptState, Param
 
+_OTHERS = (
+    "Why: the gradients are for another model, or for other variables than the optimizer's `wrt`.\n"
+    "Write instead: grads = bv.grad(loss_fn)(model) for the optimizer's model."
+)
+_ROWS = (
+    "Why: it has an axis in front, as bv.vmap of bv.grad gives: a gradient for each example.\n"
+    "Write instead: optimizer.update(bv.tree.map(lambda g: g.mean(0), grads)), or bv.grad of the "
+    "mean loss over the batch."
+)
+
 
 class Optimizer(Module):
     """Updates a model's parameters from gradients.
@@ -88,12 +98,10 @@ class Optimizer(Module):
         found, wanted = grads.flat_state(), params.flat_state()
         for path, p in wanted.items():
             if path not in found or found[path].shape != p.shape:
-                got = f"one of shape {found[path].shape}" if path in found else "none"
+                got = found[path].shape if path in found else None
                 raise ValueError(
                     f"Optimizer.update: the parameter {path_text(path)} of shape {p.shape} has "
-                    f"{got} among the gradients.\n"
-                    "Why: the gradients are for another model, or for other variables than the "
-                    "optimizer's `wrt`.\n"
-                    "Write instead: grads = bv.grad(loss_fn)(model) for the optimizer's model."
+                    f"{'none' if got is None else f'one of shape {got}'} among the gradients.\n"
+                    + (_ROWS if got and got[1:] == p.shape else _OTHERS)
                 )
         return State.from_flat_path({path: found[path] for path in wanted})

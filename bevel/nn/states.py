@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from bevel.core import tree
+from bevel.core.errors import MissingKeyError
 from bevel.core.ref import Cell
+from bevel.core.source import user_source, where
 from bevel.nn import epoch
 from bevel.nn.filters import Predicate, to_predicates
 from bevel.nn.structure import GraphDef, Path, Structure, build, is_module, path_text, structure_of
+from bevel.numpy.convert import enter, is_array_like
 
 
 def _order(key: Any) -> tuple[str, Any]:
@@ -49,7 +52,7 @@ class State(MutableMapping):
         try:
             return self._mapping[key]
         except KeyError:
-            raise KeyError(
+            raise MissingKeyError(
                 f"the state has no {key!r}; it has "
                 f"{', '.join(map(repr, self._mapping)) or 'nothing'}"
             ) from None
@@ -285,6 +288,7 @@ def update(node: Any, *states: Any) -> None:
 
     Raises:
         KeyError: there is no variable at a path; the message lists those there are.
+        ValueError: an array has another shape than the one in its place; nothing is changed then.
 
     >>> from bevel import nn
     >>> layer = nn.Linear(2, 1, rngs=nn.Rngs(0))
@@ -300,17 +304,34 @@ def update(node: Any, *states: Any) -> None:
         if path not in by_path:
             some = ", ".join(path_text(p) for p in list(by_path)[:8]) or "none"
             more = f" and {len(by_path) - 8} more" if len(by_path) > 8 else ""
-            raise KeyError(
+            raise MissingKeyError(
                 f"update: there is no variable at {path_text(path)} in the {type(node).__name__}; "
                 f"it has {some}{more}.\n"
                 "Write instead: a state of a module of the same structure, nn.state(other)."
             )
+    for path, value in new.items():
+        _check_shape(path, by_path[path]._read(), value, type(node).__name__)
     for path, value in new.items():
         cell = by_path[path]
         if hasattr(cell, "value"):
             cell.value = value
         else:
             cell._write(value)
+
+
+def _check_shape(path: Path, old: Any, new: Any, owner: str) -> None:
+    """Raise if an array would take the place of one of another shape."""
+    here = getattr(old, "shape", None)
+    there = enter(new).shape if is_array_like(new) else getattr(new, "shape", None)
+    if here is not None and there is not None and here != there:
+        raise ValueError(
+            f"update: the array for {path_text(path)} has the shape {there}, and the "
+            f"{owner}'s has {here}, at {where(user_source())}.\n"
+            "Why: a state of another model would make this one compute something else.\n"
+            "Write instead: the state of a model of these shapes; "
+            "nn.merge(nn.split(model)[0], state) for a model with other shapes; or "
+            "variable.value = x for one variable."
+        )
 
 
 def split(node: Any, *filters: Any) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bevel.core import dtypes
+from bevel.core.errors import MissingKeyError
 from bevel.core.handle import Handle, KeyTag, wrap
 from bevel.core.interpreter import Tracer
 from bevel.numpy.arguments import contents
@@ -122,7 +123,7 @@ class NpzFile(Mapping):
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.files:
-            raise KeyError(f"{key!r} is not in the file; it has {', '.join(self.files)}")
+            raise MissingKeyError(f"{key!r} is not in the file; it has {', '.join(self.files)}")
         array = self._file[key]
         if key + _SUFFIX in self._file.files:
             array = array.view(dtypes.as_dtype(str(self._file[key + _SUFFIX])))

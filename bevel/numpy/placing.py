@@ -8,7 +8,7 @@ import numpy as np
 
 from bevel.core.handle import Handle, wrap
 from bevel.core.interpreter import Tracer
-from bevel.xla import client
+from bevel.xla import client, transfers
 
 
 def placed(x: Handle, device: Any) -> Any:
@@ -30,7 +30,9 @@ def placed(x: Handle, device: Any) -> Any:
     if isinstance(value, Tracer):
         return x
     if type(value) is not np.ndarray:
-        return wrap(client.copy_to(value.raw, device), x._tag)
+        with transfers.explicit():
+            return wrap(client.copy_to(value.raw, device), x._tag)
     if device.platform == "cpu" and device == client.default_device():
         return x  # where NumPy's memory counts as lying
-    return wrap(client.put(value, device), x._tag)
+    with transfers.explicit():
+        return wrap(client.put(value, device), x._tag)

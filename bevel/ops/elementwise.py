@@ -90,6 +90,19 @@ rem = binary(
     (lambda ctx, t, x, y: t, lambda ctx, t, x, y: neg(mul(t, trunc(div(x, y))))),
     INT + FLOAT,
 )
+
+
+def _zero_divisor(x, y):
+    if dtypes.kind(y.dtype) not in "iu" or y.all():
+        return None
+    return (
+        ZeroDivisionError,
+        f"{x.dtype.name} numbers are divided by zero ({np.count_nonzero(y == 0)} of them)",
+    )
+
+
+div.misuse = rem.misuse = _zero_divisor
+
 square = unary(
     "square", np.square, lambda b, x: b.multiply(x, x), lambda ctx, t, x: mul(t, add(x, x)), NUMBER
 )

@@ -20,6 +20,7 @@ from bevel.ops.elementwise import add, div, mul, sub
 from bevel.ops.indexing import (
     GatherDims,
     ScatterDims,
+    block_misuse,
     check_dims,
     check_mode,
     check_sizes,
@@ -27,6 +28,7 @@ from bevel.ops.indexing import (
     gather_reference,
     result_shape,
     scatter_reference,
+    window_misuse,
     window_sizes,
 )
 from bevel.ops.logic import convert, eq, select
@@ -114,6 +116,7 @@ dynamic_slice = Op(
     abstract=_dynamic_slice_abstract,
     reference=lambda x, *starts, sizes: x[_block(x.shape, starts, sizes)],
     lower=lambda b, x, *starts, sizes: b.dynamic_slice(x, starts, sizes),
+    misuse=lambda x, *starts, sizes: block_misuse(x.shape, starts, sizes),
     jvp=_dynamic_slice_jvp,
     transpose=_dynamic_slice_transpose,
     batch=_dynamic_slice_batch,
@@ -171,6 +174,7 @@ dynamic_update_slice = Op(
     abstract=_update_abstract,
     reference=_update_reference,
     lower=lambda b, x, update, *starts: b.dynamic_update_slice(x, update, starts),
+    misuse=lambda x, update, *starts: block_misuse(x.shape, starts, update.shape),
     jvp=_update_jvp,
     transpose=_update_transpose,
     batch=_update_batch,
@@ -297,6 +301,7 @@ gather: Op = Op(
     ),
     transpose=_gather_transpose,
     batch=_gather_batch,
+    misuse=lambda x, indices, *, dims, sizes, **how: window_misuse(x.shape, indices, dims, sizes),
 )
 
 
@@ -422,8 +427,13 @@ def _scatter_op(name: str, kind: str, jvp, transpose, allowed=dtypes.ALL) -> Op:
         batch=lambda size, args, batched, **params: _batch_scatter(
             op, size, args, batched, **params
         ),
+        misuse=_scatter_misuse,
     )
     return op
+
+
+def _scatter_misuse(x, indices, updates, *, dims, **how):
+    return window_misuse(x.shape, indices, dims, window_sizes(x.shape, updates.shape, dims))
 
 
 def _distinct(indices, how) -> bool:

@@ -394,3 +394,37 @@ def _combine_at(
     offsets = plan.window_offsets() if plan.offsets is None else plan.offsets
     place = first.reshape([-1] + [1] * offsets.ndim) + offsets
     ufunc.at(out.reshape(-1), place.reshape(-1), updates.reshape(-1))
+
+
+# -- out of bounds -------------------------------------------------------------------------------
+
+
+def window_misuse(
+    shape: Axes, indices: np.ndarray, dims: Any, sizes: Axes
+) -> tuple[type[Exception], str] | None:
+    """For `bv.debug.checked`: the first window of a gather or scatter that is out of bounds."""
+    for j, d in enumerate(dims[2]):
+        wanted, last = indices[..., j], shape[d] - sizes[d]
+        wrong = wanted[(wanted < 0) | (wanted > last)]
+        if wrong.size:
+            return _outside(int(wrong.flat[0]), d, shape, sizes[d], wrong.size)
+    return None
+
+
+def block_misuse(shape: Axes, starts: Any, sizes: Axes) -> tuple[type[Exception], str] | None:
+    """For `bv.debug.checked`: a dynamic slice that is out of bounds."""
+    for d, start in enumerate(starts):
+        if not 0 <= int(start) <= shape[d] - sizes[d]:
+            return _outside(int(start), d, shape, sizes[d], 1)
+    return None
+
+
+def _outside(index: int, axis: int, shape: Axes, size: int, count: int):
+    """A negative index of a user counts from the end, so here it has the axis' size added."""
+    n = shape[axis]
+    given = f"{index}" if index >= 0 else f"{index - n} ({index} once counted from the end)"
+    what = f"index {given}" if size == 1 else f"a slice of {size} elements that starts at {index}"
+    more = f" ({count} of them are)" if count > 1 else ""
+    return IndexError, (
+        f"{what} is out of bounds for axis {axis} with size {n}, of an array of shape {shape}{more}"
+    )

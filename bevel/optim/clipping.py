@@ -46,9 +46,8 @@ def clip_by_global_norm(max_norm: Any) -> GradientTransformation:
     def clip_all(updates: Any, params: Any) -> Any:
         norm = tree.norm(updates)
         small = norm < max_norm
-        return _tree.map(
-            lambda t: bnp.where(small, t, t / norm.astype(t.dtype) * max_norm), updates
-        )
+        by = bnp.where(small, 1, norm)
+        return _tree.map(lambda t: bnp.where(small, t, t / by.astype(t.dtype) * max_norm), updates)
 
     return stateless(clip_all)
 

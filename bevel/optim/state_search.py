@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bevel.core import tree as _tree
+from bevel.core.errors import MissingKeyError
 
 Filter = Callable[[tuple[Any, ...], Any], bool]
 
@@ -106,7 +107,7 @@ def get(tree: Any, key: Any, default: Any = None, filtering: Filter | None = Non
     found = get_all_with_path(tree, key, filtering)
     if len(found) > 1:
         places = ", ".join(".".join(map(str, path)) for path, _ in found)
-        raise KeyError(
+        raise MissingKeyError(
             f"get: {len(found)} values are called {key!r}: {places}. "
             "Write instead: get(tree, key, filtering=lambda path, value: ...)"
         )
@@ -132,7 +133,9 @@ def set(tree: Any, filtering: Filter | None = None, /, **kwargs: Any) -> Any:  #
     """
     for key in kwargs:
         if not get_all_with_path(tree, key, filtering):
-            raise KeyError(f"set: nothing in the tree is called {key!r}, or it was filtered out")
+            raise MissingKeyError(
+                f"set: nothing in the tree is called {key!r}, or it was filtered out"
+            )
 
     def replaced(node: Any, path: tuple[Any, ...]) -> Any:
         pairs, rebuild = _children(node)

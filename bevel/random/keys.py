@@ -22,7 +22,7 @@ import bevel.ops as ops
 from bevel.core import config, dtypes
 from bevel.core.errors import KeyReuseError, KeyReuseWarning
 from bevel.core.handle import KEY_WORDS, Handle, KeyTag, wrap
-from bevel.core.interpreter import EAGER, Tracer, state
+from bevel.core.interpreter import Tracer, state
 from bevel.core.source import Source, user_source, where
 from bevel.numpy.arguments import size_of
 from bevel.numpy.convert import enter
@@ -92,7 +92,7 @@ def consume(name: str, key: Handle) -> None:
     if before is None:
         return
     # A function that is traced again consumes the keys it closes over again, at the same line.
-    retraced = before == here and state.current is not EAGER and not isinstance(key._v, Tracer)
+    retraced = before == here and state.current.outer is not None and not isinstance(key._v, Tracer)
     if not retraced:
         _report(
             f"a random key is consumed a second time, by {name} at {where(here)}; the first was at "

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from bevel import ops
 from bevel.core import config, interpreter
 from bevel.core.aval import aval_of
 from bevel.core.buffer import Buffer
-from bevel.core.graph import Graph, GraphBuilder, Var, subgraphs
+from bevel.core.dtypes import is_complex
+from bevel.core.graph import Graph, GraphBuilder, Var, subgraphs, trace_closed
 from bevel.core.interpreter import EAGER, Backend, Tracer, leaked, under
 from bevel.core.op import Unsupported
 from bevel.xla import client
@@ -124,6 +127,17 @@ def one_op_graph(op, avals: Sequence[Any], params: dict[str, Any]) -> Graph:
     return builder.finish(inputs, out if op.multiple else [out])[0]
 
 
+def finite_graph(avals: Sequence[Any]) -> Graph:
+    """The graph that tells whether all elements of floating-point inputs are finite."""
+
+    def every(*xs):
+        found = [ops.reduce_and(ops.is_finite(x), axes=tuple(range(x.ndim))) for x in xs]
+        return [functools.reduce(ops.and_, found)]
+
+    with under(EAGER):
+        return trace_closed(every, avals, "a search for NaN")
+
+
 class XLABackend(Backend):
     """Eager evaluation of what NumPy should not do: graphs, accelerator arrays, large slow ops."""
 
@@ -136,6 +150,21 @@ class XLABackend(Backend):
 
     def read(self, raw: Any) -> np.ndarray:
         return client.to_numpy(raw)
+
+    def finite(self, values: Sequence[Any]) -> bool:
+        """For results on an accelerator, a program there finds out and one bool comes back."""
+        there = [
+            v
+            for v in values
+            if type(v) is Buffer
+            and client.device_of(v.raw).platform != "cpu"
+            and not is_complex(v.dtype)
+        ]
+        if len(there) != len(values):
+            return super().finite(values)
+        avals = tuple([v.aval for v in there])
+        make = lambda: Program(finite_graph(avals), "all_finite")  # noqa: E731
+        return bool(self.read(self._remembered(("finite", avals), make)(there)[0].raw))
 
     def wants(self, op, args) -> bool:
         if isinstance(op.lower, Unsupported) or config.get("disable_jit"):

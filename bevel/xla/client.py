@@ -20,7 +20,7 @@ import numpy as np
 from bevel.core import config
 from bevel.core.aval import Aval
 from bevel.core.handle import set_raw_type
-from bevel.xla import bindings, failures, memory
+from bevel.xla import bindings, failures, memory, transfers
 
 PLATFORMS = ("cuda", "cpu")
 _ALIASES = {"gpu": "cuda"}
@@ -165,6 +165,8 @@ def put(array: np.ndarray, device=None, *, owned: bool = False):
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     aval = Aval(array.shape, array.dtype)
+    if transfers.on and (device or default_device()).platform != "cpu":
+        transfers.guard("host_to_device", aval, "use on the device")
     return bindings.device_put(
         array, aval, default_device() if device is None else device, alias=owned
     )
@@ -172,12 +174,17 @@ def put(array: np.ndarray, device=None, *, owned: bool = False):
 
 def copy_to(buffer, device):
     """Return a copy of a buffer on another device."""
+    if transfers.on:
+        transfers.guard("device_to_device", buffer.aval, f"use on {device}")
     return bindings.copy_to_device(buffer, device)
 
 
 def to_numpy(buffer) -> np.ndarray:
     """Return a buffer as a read-only ndarray, waiting for it; on the CPU the memory is shared."""
     try:
+        if transfers.on:
+            with transfers.wait([buffer], device_of(buffer).platform):
+                return bindings.buffer_to_numpy(buffer)
         return bindings.buffer_to_numpy(buffer)
     except bindings.runtime_error() as e:
         raise failures.translate(e) from None
@@ -206,7 +213,11 @@ def container_flatten():
 def block_until_ready(buffers: Sequence) -> None:
     """Wait for buffers; raises what their computation raised."""
     try:
-        bindings.block_until_ready(buffers)
+        if transfers.on:
+            with transfers.wait(buffers):
+                bindings.block_until_ready(buffers)
+        else:
+            bindings.block_until_ready(buffers)
     except bindings.runtime_error() as e:
         raise failures.translate(e) from None
 

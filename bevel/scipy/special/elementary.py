@@ -14,7 +14,8 @@ from bevel.scipy.special.entry import elementwise
 
 @custom_jvp
 def _xlogy(x: Any, y: Any) -> Any:
-    return bnp.where((x == 0) & ~bnp.isnan(y), 0, x * bnp.log(y))
+    zero = (x == 0) & ~bnp.isnan(y)
+    return bnp.where(zero, 0, x * bnp.log(bnp.where(zero, 1, y)))
 
 
 _xlogy.defjvps(lambda t, out, x, y: t * bnp.log(y), lambda t, out, x, y: t * (x / y))
@@ -33,7 +34,8 @@ def xlogy(x: Any, y: Any) -> Any:
 
 @custom_jvp
 def _xlog1py(x: Any, y: Any) -> Any:
-    return bnp.where((x == 0) & ~bnp.isnan(y), 0, x * bnp.log1p(y))
+    zero = (x == 0) & ~bnp.isnan(y)
+    return bnp.where(zero, 0, x * bnp.log1p(bnp.where(zero, 1, y)))
 
 
 _xlog1py.defjvps(lambda t, out, x, y: t * bnp.log1p(y), lambda t, out, x, y: t * (x / (1 + y)))

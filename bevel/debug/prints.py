@@ -56,7 +56,7 @@ def callback(
     )
 
 
-def _check_format(fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
+def check_format(what: str, fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
     """Compare a format string with the arguments before the program runs."""
     fields = [
         f.split(".")[0].split("[")[0]
@@ -68,7 +68,7 @@ def _check_format(fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
     n = max(sum(f == "" for f in fields), *[int(f) + 1 for f in fields if f.isdigit()], 0)
     if missing or unused or n != len(args):
         raise ValueError(
-            f"debug.print: the format string {fmt!r} uses {n} positional values and "
+            f"{what}: the format string {fmt!r} uses {n} positional values and "
             f"{sorted(used)}, but it got "
             f"{len(args)} positional and {sorted(kwargs)}.\nWrite instead: bv.debug.print('x = "
             f"{{x}}', x=x)."
@@ -87,7 +87,7 @@ def print(fmt: str, *args: Any, ordered: bool = False, **kwargs: Any) -> None:  
     >>> bv.debug.print("x = {x}, twice {}", 2, x=1)
     x = 1, twice 2
     """
-    _check_format(fmt, args, kwargs)
+    check_format("debug.print", fmt, args, kwargs)
 
     def show(*a: Any, **kw: Any) -> None:
         sys.stdout.write(fmt.format(*a, **kw) + "\n")
