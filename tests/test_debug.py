@@ -193,7 +193,11 @@ def test_functions_that_give_finite_numbers_make_no_nan_inside():
         assert special.xlogy(x, x)[0] == special.xlog1py(0.0, -1.0) == special.kl_div(0.0, 0.0) == 0
         assert clip.update(x * 0, ())[0].tolist() == [0, 0, 0]
         random.poisson(random.key(0), x * 20)
-        random.binomial(random.key(0), 20, x / 5)
+        random.binomial(random.key(0), 5000, bnp.full(500, 0.3))
+        for f in (lambda k: random.gumbel(k, (3,)), bv.jit(lambda k: random.normal(k, (3,)))):
+            assert np.isfinite(f(random.key(1))).all()
+        with pytest.raises(FloatingPointError, match=f"`weibull_min` at .*{HERE}"):
+            random.weibull_min(random.key(0), 1.0, bnp.array([np.nan, 1.0]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "complex64"])

@@ -323,3 +323,14 @@ def test_true_rules_change_nothing(name):
         assert got.keys() == want.keys()
         for path, g in got.items():
             np.testing.assert_allclose(g, want[path], rtol=1e-4, atol=1e-5)
+
+
+def test_other_variables_are_constants():
+    for f in (rule_of_vjp(model := Net()), rule_of_jvp(model)):
+        with pytest.raises(TypeError, match="closes over a value that is being differentiated"):
+            bv.grad(f, wrt=nn.BatchStat)(model, X)
+    rule_only = bv.custom_jvp(lambda m, x: (m.w * x).sum())
+    rule_only.defjvp(lambda p, t: (rule_only(*p), (t[0].w * p[1]).sum() * p[0].scale))
+    by_w = bv.grad(rule_only)(model, X).w
+    np.testing.assert_allclose(by_w, 10 * X, rtol=1e-6)
+    assert float(bv.grad(rule_only, wrt=nn.BatchStat)(model, X).scale) == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from bevel.core import config, dtypes, interpreter
 from bevel.core.aval import aval_of
 from bevel.core.graph import subgraphs
+from bevel.core.handle import Handle
 from bevel.core.interpreter import EAGER, Eager, Interpreter, run_quietly, state, to_numpy, under
 from bevel.core.source import Source, user_source, where
 
@@ -127,6 +128,17 @@ class Watch(Eager):
                 elif any(map(self.bad, values)):
                     self._report(op, args, params, values)
         return outs
+
+    def as_one(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function of values that makes NaN on the way and leaves it out of its result, as
+        drawing by rejection does: only the result, a handle, is looked at.
+        """
+        with under(EAGER):
+            out = fn(*args, **kwargs)
+        if isinstance(out, Handle) and (what := self.bad(out._v)) is not None:
+            origin = Origin(name, user_source(), to_numpy(out._v), ())
+            raise FloatingPointError(_message(what, origin, None, False))
+        return out
 
     def _check_use(self, op: Any, args: Sequence[Any], params: dict[str, Any]) -> None:
         error = op.misuse(*[to_numpy(a) for a in args], **params)
@@ -256,8 +268,8 @@ def _lines(what: str, origin: Origin, selected: Source | None, backward: bool) -
     yield (
         f"{what} was made by `{origin.op}`{phase} at {where(origin.source)}{_line(origin.source)}"
     )
-    operands = "; ".join(map(described, origin.operands)) or "nothing"
-    yield f"It made {described(origin.out)}, of {operands}."
+    operands = ", of " + "; ".join(map(described, origin.operands)) if origin.operands else ""
+    yield f"It made {described(origin.out)}{operands}."
     if selected is not None and what == _NAN and _is_zero_times(origin):
         yield f"Why: {_WHERE.format(where(selected))}."
     elif any([dtypes.is_inexact(x.dtype) and np.isinf(x).any() for x in origin.operands]):

@@ -24,6 +24,7 @@ from bevel.core.errors import KeyReuseError, KeyReuseWarning
 from bevel.core.handle import KEY_WORDS, Handle, KeyTag, wrap
 from bevel.core.interpreter import Tracer, state
 from bevel.core.source import Source, user_source, where
+from bevel.core.watch import Watch
 from bevel.numpy.arguments import size_of
 from bevel.numpy.convert import enter
 from bevel.numpy.scalars import KeyDtype
@@ -181,7 +182,10 @@ def sampler(fn: Callable[..., Any]) -> Callable[..., Any]:
             )
         before, in_force.impl = in_force.impl, key._tag.impl
         try:
-            out = fn(words, *args, **kwargs)
+            if type(state.current) is Watch:
+                out = state.current.as_one(name, fn, words, *args, **kwargs)
+            else:
+                out = fn(words, *args, **kwargs)
         finally:
             in_force.impl = before
         consume(name, key)
