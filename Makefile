@@ -40,7 +40,7 @@ docs: .venv/.test
 # User programs kept beside the project. Files that are not named here come with later issues.
 acceptance: .venv/.test
 	$(BIN)/python -m pytest -c /dev/null --rootdir=../shared/acceptance -p no:cacheprovider -q \
-	  ../shared/acceptance/test_keys.py ../shared/acceptance/test_transforms.py ../shared/acceptance/test_state.py
+	  ../shared/acceptance/test_keys.py ../shared/acceptance/test_transforms.py ../shared/acceptance/test_state.py ../shared/acceptance/test_pitfalls.py
 
 bench: .venv/.bench
 	$(BIN)/python -m bench

@@ -867,6 +867,7 @@ def test_rules_use_large_arrays(kind, where):
     assert ("[...]" in repr(text)) == (where == "numpy"), "only data Bevel cannot see is a literal"
 
 
+@pytest.mark.filterwarnings("ignore::bevel.core.errors.TracerLeakWarning")  # it does leak
 def test_a_rule_that_hides_a_traced_value():
     held = {}
 

@@ -337,7 +337,8 @@ def test_the_same_function_shares_its_programs():
 
 def test_a_leaked_value_names_its_trace():
     leaked = []
-    bv.jit(lambda x: (leaked.append(x * 2), x)[1])(1.0)
+    with pytest.warns(bv.errors.TracerLeakWarning):
+        bv.jit(lambda x: (leaked.append(x * 2), x)[1])(1.0)
     with pytest.raises(bv.errors.UnexpectedTracerError, match="(?s)test_jit.py.*jit of"):
         leaked[0] + 1
     with pytest.raises(bv.errors.UnexpectedTracerError):

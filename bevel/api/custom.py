@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from bevel.api.body import Body, refuse_writes
 from bevel.api.closures import Closure
 from bevel.api.differentiated import Wrt, contents
@@ -65,6 +67,11 @@ class _Signature:
         return bound.args
 
 
+def _stand_in(aval: Aval) -> np.ndarray:
+    """A value of this type that takes no memory."""
+    return np.broadcast_to(np.zeros((), aval.dtype), aval.shape)
+
+
 class _Arguments(Wrt):
     """Arguments cut into those the rules differentiate and those they get as they are."""
 
@@ -84,6 +91,12 @@ class _Arguments(Wrt):
     def dynamic(self, args: Sequence[Any]) -> tuple:
         """Those of the arguments that the rules differentiate."""
         return tuple([args[n] for n in self.argnums])
+
+    def forget(self) -> None:
+        """Keep the types of what was given, not the values, which the program outlives."""
+        given = [wrap(_stand_in(aval_of(h._v)), fresh_tag(h._tag)) for h in self.given]
+        self.given, self.handles = given, given[: len(self.handles)]
+        self.args = tuple([None if i in self.argnums else a for i, a in enumerate(self.args)])
 
     def tangents(self, values: Sequence[Any]) -> tuple:
         """Their tangents, zeros for None."""
@@ -279,6 +292,7 @@ class custom_jvp:
             rule=rule,
             closed=None if self.constant_closure else closure.closed,
         )
+        arguments.forget()
         return body.output.unflatten(values)
 
 
@@ -370,6 +384,7 @@ class custom_vjp:
             bwd=bwd,
             closed=closure.closed,
         )
+        arguments.forget()
         return closure.body.output.unflatten(values)
 
     def _flat_rules(self, what: str, arguments: _Arguments, closure: Closure):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ from bevel.api.flat import (
     struct_of,
 )
 from bevel.api.flow.calls import converted
+from bevel.api.leaks import report_leaks
 from bevel.api.stores import Layout, stored_graph
 from bevel.control.call import call
 from bevel.core import config, tree
@@ -60,6 +62,7 @@ class Traced:
 
     __slots__ = (
         "_stored",
+        "builder",
         "calls_back",
         "captured",
         "captured_key",
@@ -77,6 +80,7 @@ class Traced:
 
     def __init__(self, jitted: Jitted, what: str, arguments: Call, rebuild: Callable[..., Any]):
         builder = GraphBuilder(state.current, what)
+        self.builder = weakref.ref(builder)
         inputs = [builder.input(aval_of(h._v)) for h in arguments.handles]
         handles = rewrap(inputs, [h._tag for h in arguments.handles])
         traced = iter(handles)
@@ -314,6 +318,8 @@ class Jitted:
         except (TracerBoolConversionError, TracerIntegerConversionError) as e:
             self._traceable = converted(self._traceable, e)
             traced = Traced(self, self.what, arguments, rebuild)
+        if state.current is EAGER:
+            report_leaks(traced.builder, traced.graph, self.what)
         if not any(isinstance(c, Tracer) for c in traced.consts):
             warns = self._mapping is None
             retracing.note(self.what, self._seen, new, self.max_traces, warns)

@@ -38,6 +38,10 @@ class MissingKeyError(KeyError):
         return str(self.args[0]) if len(self.args) == 1 else super().__str__()
 
 
+class TracerLeakWarning(UserWarning):
+    """A traced value was stored where it outlives its function."""
+
+
 class KeyReuseError(BevelError):
     """A random key was consumed twice."""
 

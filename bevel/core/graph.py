@@ -159,7 +159,7 @@ class GraphTracer(Tracer):
 class GraphBuilder(Interpreter):
     """Records every op it is given."""
 
-    __slots__ = ("const_values", "const_vars", "eqns")
+    __slots__ = ("__weakref__", "const_values", "const_vars", "eqns")
 
     def __init__(self, outer: Interpreter, what: str):
         super().__init__(outer, what)

@@ -44,16 +44,16 @@ def callback(
         is_array_like(x) and not (isinstance(x, Handle) and type(x._tag) is KeyTag) for x in leaves
     ]
 
-    def call(*arrays: Any) -> None:
-        given = iter(arrays)
-        a, kw = tree.unflatten(
-            treedef, [next(given) if d else x for x, d in zip(leaves, dynamic, strict=True)]
-        )
+    arrays = [x for x, d in zip(leaves, dynamic, strict=True) if d]
+    static = [None if d else x for x, d in zip(leaves, dynamic, strict=True)]
+
+    def call(*values: Any) -> None:
+        given = iter(values)
+        filled = [next(given) if d else x for x, d in zip(static, dynamic, strict=True)]
+        a, kw = tree.unflatten(treedef, filled)
         callback(*a, **kw)
 
-    io_callback(
-        call, None, *[x for x, d in zip(leaves, dynamic, strict=True) if d], ordered=ordered
-    )
+    io_callback(call, None, *arrays, ordered=ordered)
 
 
 def check_format(what: str, fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -113,7 +113,10 @@ def breakpoint(*, backend: str | None = None) -> None:  # noqa: A001 (jax.debug.
     names = ", ".join(sorted(local))
     banner = f"bevel breakpoint at {where(user_source())}\nvariables: {names}\nCtrl-D to continue."
 
+    # The program outlives this frame: it keeps texts of traced values that it cannot give.
+    known = {**frame.f_globals, **{k: repr(v) if k in traced else v for k, v in local.items()}}
+
     def console(values: dict[str, Any]) -> None:
-        code.interact(banner, local={**frame.f_globals, **local, **values}, exitmsg="")
+        code.interact(banner, local={**known, **values}, exitmsg="")
 
     callback(console, {k: v for k, v in traced.items() if type(v._tag) is not KeyTag}, ordered=True)
