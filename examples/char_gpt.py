@@ -82,11 +82,11 @@ def sample(model, prompt, key, temperature=0.8):
     return tokens.T, logits.swapaxes(0, 1)
 
 
-def main(steps=1000, batch=16, context=64, features=64, heads=4, layers=2, learning_rate=8e-3):
+def main(steps=1000, batch=16, context=64, features=64, heads=4, layers=2, rate=8e-3, text=""):
     """Train, sample, print; returns losses (nats a character) and how far the logits are apart."""
     root = Path(__file__).parent.parent
     files = [root / "README.md", *sorted(root.glob("docs/**/*.md"))]
-    text = "\n\n".join(f.read_text(encoding="utf-8") for f in files)
+    text = text or "\n\n".join(f.read_text(encoding="utf-8") for f in files)
     letters = sorted(set(text))
     data = np.array([letters.index(c) for c in text], np.int32)
     split = len(data) * 9 // 10
@@ -94,7 +94,7 @@ def main(steps=1000, batch=16, context=64, features=64, heads=4, layers=2, learn
     unigram = special.entr(np.bincount(data) / len(data)).sum()
 
     model = GPT(len(letters), context, features, heads, layers, nn.Rngs(0))
-    schedule = optim.warmup_cosine_decay_schedule(0.0, learning_rate, steps // 10, steps)
+    schedule = optim.warmup_cosine_decay_schedule(0.0, rate, steps // 10, steps)
     optimizer = nn.Optimizer(model, optim.adamw(schedule, weight_decay=0.1))
     rng = np.random.default_rng(0)
     for i in range(steps):

@@ -50,7 +50,9 @@ def test_digits_cnn():
 
 
 def test_char_gpt():
-    small = dict(steps=150, batch=16, context=32, features=32, heads=2, layers=1)
+    words = np.random.default_rng(0).choice(["every", "step", "has", "a", "reason", "here"], 4000)
+    text = "# Bevel\n\n" + " ".join(words)
+    small = dict(steps=150, batch=16, context=32, features=32, heads=2, layers=1, text=text)
     result, printed = quiet(char_gpt.main, **small)
     assert result["held_out"] < result["unigram"]
     assert result["difference"] < 1e-4

@@ -8,7 +8,12 @@ import pytest
 import bevel as bv
 import bevel.numpy as bnp
 from bevel import checkpoint, errors, lax, nn, optim, random
-from bevel.core.errors import ParamMutationError, StateError, UnexpectedTracerError
+from bevel.core.errors import (
+    ParamMutationError,
+    StateError,
+    TracerLeakWarning,
+    UnexpectedTracerError,
+)
 
 
 def net():
@@ -90,7 +95,8 @@ class Remembers(nn.Module):
 def test_a_variable_made_in_a_compiled_function():
     model = Remembers()
     run = bv.jit(lambda m, x: m(x))
-    run(model, bnp.ones(2))
+    with pytest.warns(TracerLeakWarning, match="Intermediate still holds"):
+        run(model, bnp.ones(2))
     said = (
         r"Intermediate inner.seen holds a traced float32\[2\], made at .*test_nn_errors.py"
         r"(?s:.*)of jit of <lambda>(?s:.*)nn.capture"
