@@ -110,7 +110,8 @@ def test_a_variable_made_in_a_compiled_function():
     np.testing.assert_array_equal(taken[0], taken[1].inner.seen)
     assert set(nn.state(model).inner) == {"bias", "kernel"}
     loose = nn.Intermediate(0.0)
-    bv.jit(lambda x: setattr(model, "late", nn.Intermediate(x + 1)))(1.0)
+    with pytest.warns(TracerLeakWarning):
+        bv.jit(lambda x: setattr(model, "late", nn.Intermediate(x + 1)))(1.0)
     with pytest.raises(UnexpectedTracerError, match="made at(?s:.*)has ended"):
         loose.value = model.late + 1
 
