@@ -140,6 +140,15 @@ def rebuilder(output: Output) -> Callable[[list[Any]], Any]:
     return lambda values: tree.unflatten(treedef, [Array(v) for v in values])
 
 
+def moved(h: Handle, device: Any) -> Any:
+    """What a handle holds as the runtime's array on a device, where NumPy data stays."""
+    value = h._v
+    raw = to_raw(value, device)
+    if type(value) is np.ndarray:
+        h._held = raw
+    return raw
+
+
 def run_program(program: Program, consts: list[Any], handles: Sequence[Handle]) -> list[Any]:
     """Run on handles; NumPy data, theirs and that of constants, is moved to the device once and
     stays there.
@@ -148,17 +157,15 @@ def run_program(program: Program, consts: list[Any], handles: Sequence[Handle]) 
     """
     n = len(consts)
     values = [*consts, *[h._v for h in handles]]
-    used = [values[i] for i in program.kept]
-    device = common_device(used)
+    device = common_device([values[i] for i in program.kept])
     raws = []
-    for i, v in zip(program.kept, used, strict=True):
-        raw = to_raw(v, device)
-        if type(v) is np.ndarray:
-            if i >= n:
-                handles[i - n]._held = raw
-            else:
-                consts[i] = Buffer(raw)
-        raws.append(raw)
+    for i in program.kept:
+        if i >= n:
+            raws.append(moved(handles[i - n], device))
+        else:
+            raws.append(to_raw(consts[i], device))
+            if type(consts[i]) is np.ndarray:
+                consts[i] = Buffer(raws[-1])
     return program.executable(device).run(raws)
 
 
@@ -343,7 +350,7 @@ class Bound:
         if not self._holds(owners):
             return STALE
         if raws is None:
-            raws = [to_raw(h._v, self.device) for h in handles]
+            raws = [moved(h, self.device) for h in handles]
         elif client.several_devices and elsewhere(raws, self.device):
             return STALE
         args = [*self.consts, *raws]
@@ -352,9 +359,7 @@ class Bound:
             value = content._v if isinstance(content, Handle) else None
             if value is None or aval_of(value) is not aval or tag_key(content._tag) != tag:
                 return STALE
-            args.append(raw := to_raw(value, self.device))
-            if type(value) is np.ndarray:
-                content._held = raw
+            args.append(moved(content, self.device))
         if self.donates:
             with stores.lock:
                 values = self._execute(args)
