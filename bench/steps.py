@@ -13,13 +13,14 @@ import numpy as np
 
 import bevel as bv
 import bevel.numpy as bnp
-from bench.harness import Report, interleaved, peer
+from bench.harness import Report, human, interleaved, peer
 from bevel import nn, optim
 
 WIDTH, BATCH = 16, 8
 
 
-def bevel_step(layers: int, x: np.ndarray) -> Callable[[], Any]:
+def bevel_step(layers: int, x: np.ndarray) -> tuple[Callable[[], Any], Any, tuple]:
+    """One step that is waited for, the jitted function, and its arguments."""
     rngs = nn.Rngs(0)
     model = nn.Sequential(
         *[f for _ in range(layers) for f in (nn.Linear(WIDTH, WIDTH, rngs=rngs), bnp.tanh)]
@@ -33,7 +34,20 @@ def bevel_step(layers: int, x: np.ndarray) -> Callable[[], Any]:
         optimizer.update(grads)
         return loss
 
-    return lambda: bv.block_until_ready(step(model, optimizer, data))
+    args = (model, optimizer, data)
+    return lambda: bv.block_until_ready(step(*args)), step, args
+
+
+def python_seconds(step: Any, args: tuple) -> float:
+    """What a call takes without the program: its last results are given again."""
+    step(*args)
+    bound = next(iter(step._direct.values()))
+    values: list[Any] = []
+    execute = bound.execute
+    bound.execute = lambda a: values or values.extend(execute(a)) or values
+    seconds = interleaved({"call": lambda: step(*args)})["call"]
+    bound.execute = execute
+    return seconds
 
 
 class Jax:
@@ -113,7 +127,8 @@ def run() -> None:
     )
     for layers in (20, 100):
         x = np.random.default_rng(0).normal(size=(BATCH, WIDTH)).astype(np.float32)
-        contenders = {"bevel": bevel_step(layers, x)}
+        ours, step, args = bevel_step(layers, x)
+        contenders = {"bevel": ours}
         if peers:
             theirs = Jax(jax, optax, layers, x)
             contenders |= {
@@ -124,6 +139,10 @@ def run() -> None:
             if nnx:
                 contenders["nnx.jit"] = nnx_step(nnx, jax, optax, layers, x)
         report.row(f"{layers} layers", interleaved(contenders))
+        print(
+            f"{layers} layers: Python of a call {human(python_seconds(step, args))}, fusions "
+            f"{step.lower(*args).compile().as_text().count(' fusion(')}"
+        )
     report.show()
 
 

@@ -21,11 +21,10 @@ def bucket_of(n: int, buckets: Buckets) -> int:
     """The smallest bucket that holds `n` rows; beyond the largest, a multiple of it."""
     if n == 0:
         return 0
-    if buckets == "pow2":
+    if isinstance(buckets, str):  # "pow2"
         return 1 << (n - 1).bit_length()
-    largest = max(buckets)  # type: ignore[type-var]
-    fitting = [b for b in buckets if b >= n]  # type: ignore[operator]
-    return min(fitting) if fitting else -(-n // largest) * largest  # type: ignore[operator,return-value]
+    largest = max(buckets)
+    return min([b for b in buckets if b >= n], default=-(-n // largest) * largest)
 
 
 def check(fun: Callable[..., Any], buckets: Buckets) -> Mapping:

@@ -208,7 +208,7 @@ def vmap(
         axis = Axis(call.axis_size(axis_size, what), axis_name)
         return _run(fun, call, contents, axis, out_axes, what)
 
-    mapped.__bevel_mapping__ = Mapping(in_axes, out_axes, axis_name)  # type: ignore[attr-defined]
+    vars(mapped)["__bevel_mapping__"] = Mapping(in_axes, out_axes, axis_name)
     return mapped
 
 

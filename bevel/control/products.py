@@ -194,7 +194,10 @@ class Plan:
         """The total of a product or sum over all steps: time is contracted, too."""
         first, *rest = steps
         args = [at[a] for a in first.inputs]
-        later = lambda axes: tuple([i + 1 for i in axes])  # noqa: E731
+
+        def later(axes: Sequence[int]) -> tuple[int, ...]:
+            return tuple([i + 1 for i in axes])
+
         if first.op is reduce_sum:
             out = reduce_sum(*args, axes=(0, *later(first.params["axes"])))
         else:

@@ -13,7 +13,6 @@ from typing import Any
 
 from bevel.api.callbacks import io_callback
 from bevel.api.flat import is_array_like
-from bevel.api.retracing import explain_retraces as explain_retraces
 from bevel.core import tree
 from bevel.core.handle import Handle, KeyTag
 from bevel.core.interpreter import Tracer

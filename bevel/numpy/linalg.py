@@ -17,7 +17,7 @@ import numpy as np
 
 import bevel.ops as ops
 from bevel.core import dtypes
-from bevel.core.dtypes import bfloat16, float16, float32, int32
+from bevel.core.dtypes import int32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
 from bevel.numpy import products
@@ -25,6 +25,24 @@ from bevel.numpy.arguments import axes_of, cast, integer, number
 from bevel.numpy.contraction import einsum
 from bevel.numpy.convert import broadcast_value, promote
 from bevel.numpy.elementwise import absolute
+from bevel.numpy.factorizations import (
+    EighResult,
+    EigResult,
+    QRResult,
+    SVDResult,
+    adjoint,
+    at_dtype,
+    checked_matrix,
+    cholesky,
+    eig,
+    eigh,
+    eigvals,
+    eigvalsh,
+    eye_like,
+    qr,
+    svd,
+    svdvals,
+)
 from bevel.numpy.manipulation import matrix_transpose, moveaxis, reshape
 from bevel.numpy.norms import matrix_norm, norm, vector_norm
 from bevel.numpy.products import matmul, tensordot, vecdot
@@ -75,213 +93,11 @@ __all__ = [
 ]
 
 
-class EighResult(NamedTuple):
-    """Result of `eigh`."""
-
-    eigenvalues: Any
-    eigenvectors: Any
-
-
-class EigResult(NamedTuple):
-    """Result of `eig`."""
-
-    eigenvalues: Any
-    eigenvectors: Any
-
-
-class QRResult(NamedTuple):
-    """Result of `qr`."""
-
-    Q: Any
-    R: Any
-
-
-class SVDResult(NamedTuple):
-    """Result of `svd`."""
-
-    U: Any
-    S: Any
-    Vh: Any
-
-
 class SlogdetResult(NamedTuple):
     """Result of `slogdet`."""
 
     sign: Any
     logabsdet: Any
-
-
-_HALF = (float16, bfloat16)
-
-
-def _matrix(name: str, a: Any, square: bool = False) -> tuple[Any, np.dtype]:
-    """A value that LAPACK takes, and the dtype that results should have."""
-    x = number(name, a)
-    shape = tuple(x.shape)
-    if len(shape) < 2 or (square and shape[-1] != shape[-2]):
-        kind = "square matrices" if square else "matrices"
-        raise ShapeError(
-            f"{name}: needs {kind} on the last two axes, got shape {shape}.\n"
-            + ("Write instead: bnp.linalg.lstsq or pinv for other matrices." if square else "")
-        )
-    dtype = np.dtype(x.dtype)
-    dtype = dtype if dtypes.is_inexact(dtype) else float32
-    return cast(x, float32 if dtype in _HALF else dtype), dtype
-
-
-def _back(x: Any, dtype: np.dtype) -> Any:
-    """A result at the dtype of the argument, real results at its real part's."""
-    real = not dtypes.is_complex(np.dtype(x.dtype))
-    return wrap(cast(x, dtypes.real_dtype(dtype) if real else dtype))
-
-
-def _adjoint(x: Any) -> Any:
-    return matrix_transpose(wrap(products.conjugate(x._v)))
-
-
-def _eye(like: Any, n: int) -> Any:
-    """Identity matrices of the dtype and stack of a value."""
-    lead = tuple(like.shape[:-2])
-    rows, columns = (ops.iota(shape=(n, n), dtype=int32, axis=i) for i in (0, 1))
-    return broadcast_value(cast(ops.eq(rows, columns), np.dtype(like.dtype)), (*lead, n, n))
-
-
-# -- factorizations ------------------------------------------------------------------------------
-
-
-def _symmetrized(x: Any) -> Any:
-    return ((wrap(x) + _adjoint(wrap(x))) / 2)._v
-
-
-def cholesky(a: Any, *, upper: bool = False, symmetrize_input: bool = True) -> Any:
-    """Lower triangular `l` with `a = l @ adjoint(l)` (or upper, `adjoint(u) @ u`), NaN where there
-    is none.
-
-    `a` is Hermitian and positive definite; it is taken as the mean of itself and its adjoint unless
-    `symmetrize_input` is off, when only the lower triangle is read.
-
-    >>> bnp.linalg.cholesky(bnp.array([[4.0, 2.0], [2.0, 5.0]]))
-    Array([[2., 0.],
-           [1., 2.]], dtype=float32)
-    """
-    x, dtype = _matrix("cholesky", a, square=True)
-    out = ops.cholesky(_symmetrized(x) if symmetrize_input else x)
-    return _back((_adjoint(wrap(out)) if upper else wrap(out))._v, dtype)
-
-
-def qr(a: Any, mode: str = "reduced") -> Any:
-    """`a = Q @ R` with orthonormal columns in Q and R upper triangular.
-
-    `mode="complete"` gives a square Q; `"r"` gives R alone.
-
-    >>> q, r = bnp.linalg.qr(bnp.ones((3, 2)))
-    >>> q.shape, r.shape
-    ((3, 2), (2, 2))
-    """
-    if mode not in ("reduced", "complete", "r"):
-        raise ValueError(f"qr: mode must be 'reduced', 'complete' or 'r', got {mode!r}")
-    x, dtype = _matrix("qr", a)
-    q, r = ops.qr(x, full_matrices=mode == "complete")
-    return _back(r, dtype) if mode == "r" else QRResult(_back(q, dtype), _back(r, dtype))
-
-
-def svd(
-    a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False
-) -> Any:
-    """`a = U @ diag(S) @ Vh` with S real, not negative and descending; S alone without
-    `compute_uv`.
-
-    `hermitian` says that the matrices are, and takes their eigenvalues instead.
-
-    >>> bnp.linalg.svd(bnp.diag(bnp.array([3.0, 4.0])), compute_uv=False)
-    Array([4., 3.], dtype=float32)
-    """
-    x, dtype = _matrix("svd", a, square=hermitian)
-    if hermitian:
-        return _svd_hermitian(x, dtype, compute_uv)
-    if not compute_uv:
-        return _back(ops.svd(x, full_matrices=False, compute_uv=False)[0], dtype)
-    return SVDResult(
-        *[_back(v, dtype) for v in ops.svd(x, full_matrices=full_matrices, compute_uv=True)]
-    )
-
-
-def _svd_hermitian(x: Any, dtype: np.dtype, compute_uv: bool) -> Any:
-    w, v = ops.eigh(x, lower=True)
-    size, places = ops.abs(w), ops.iota(shape=tuple(w.shape), dtype=int32, axis=len(w.shape) - 1)
-    negated, order = ops.sort(ops.neg(size), places, axis=len(w.shape) - 1, num_keys=1, stable=True)
-    if not compute_uv:
-        return _back(ops.neg(negated), dtype)
-    from_columns = broadcast_value(ops.expand_dims(order, (len(order.shape) - 1,)), tuple(v.shape))
-    u = _take_last(v, from_columns)
-    signs = _take_last(ops.sign(w), order)
-    rows = cast(ops.expand_dims(signs, (len(signs.shape) - 1,)), np.dtype(u.dtype))
-    vh = _adjoint(wrap(u) * wrap(rows))
-    return SVDResult(_back(u, dtype), _back(ops.neg(negated), dtype), _back(vh._v, dtype))
-
-
-def _take_last(x: Any, index: Any) -> Any:
-    return ops.take_along(x, index, len(x.shape) - 1)
-
-
-def svdvals(x: Any, /) -> Any:
-    """Singular values, descending.
-
-    >>> bnp.linalg.svdvals(bnp.diag(bnp.array([3.0, 4.0])))
-    Array([4., 3.], dtype=float32)
-    """
-    return svd(x, compute_uv=False)
-
-
-def eigh(a: Any, UPLO: str | None = None, symmetrize_input: bool = True) -> EighResult:
-    """Eigenvalues, real and ascending, and orthonormal eigenvectors (the columns) of Hermitian
-    matrices.
-
-    `a` is taken as the mean of itself and its adjoint; without `symmetrize_input` only the triangle
-    `UPLO` ("L" or "U") is read.
-
-    >>> w, v = bnp.linalg.eigh(bnp.array([[2.0, 0.0], [0.0, 1.0]]))
-    >>> w
-    Array([1., 2.], dtype=float32)
-    """
-    if UPLO not in (None, "L", "U"):
-        raise ValueError(f"eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
-    x, dtype = _matrix("eigh", a, square=True)
-    x = _symmetrized(x) if symmetrize_input and UPLO is None else x
-    w, v = ops.eigh(x, lower=UPLO != "U")
-    return EighResult(_back(w, dtype), _back(v, dtype))
-
-
-def eigvalsh(a: Any, UPLO: str | None = "L", *, symmetrize_input: bool = True) -> Any:
-    """Eigenvalues of Hermitian matrices, ascending.
-
-    >>> bnp.linalg.eigvalsh(bnp.array([[2.0, 0.0], [0.0, 1.0]]))
-    Array([1., 2.], dtype=float32)
-    """
-    return eigh(a, UPLO, symmetrize_input)[0]
-
-
-def eig(a: Any) -> EigResult:
-    """Complex eigenvalues and eigenvectors (the columns, of length 1) of square matrices; on the
-    CPU only.
-
-    >>> w, v = bnp.linalg.eig(bnp.array([[0.0, 1.0], [-1.0, 0.0]]))
-    >>> bnp.sort(w.imag)
-    Array([-1.,  1.], dtype=float32)
-    """
-    x, _ = _matrix("eig", a, square=True)
-    w, v = ops.eig(x, left=False, right=True)
-    return EigResult(wrap(w), wrap(v))
-
-
-def eigvals(a: Any) -> Any:
-    """Complex eigenvalues of square matrices; on the CPU only.
-
-    >>> bnp.linalg.eigvals(bnp.eye(2)).dtype
-    dtype('complex64')
-    """
-    x, _ = _matrix("eigvals", a, square=True)
-    return wrap(ops.eig(x, left=False, right=False)[0])
 
 
 # -- determinants, inverses, systems -------------------------------------------------------------
@@ -306,13 +122,13 @@ def det(a: Any) -> Any:
     >>> bnp.linalg.det(bnp.array([[1.0, 2.0], [3.0, 4.0]]))
     Array(-2., dtype=float32)
     """
-    x, dtype = _matrix("det", a, square=True)
+    x, dtype = checked_matrix("det", a, square=True)
     n = x.shape[-1]
     if n in (2, 3):
-        return _back(_small_det(wrap(x), n)._v, dtype)
+        return at_dtype(_small_det(wrap(x), n)._v, dtype)
     factors, pivots, _ = ops.lu(x)
     diagonal, sign = _lu_sign(factors, pivots)
-    return _back((prod(diagonal, -1) * sign.astype(np.dtype(x.dtype)))._v, dtype)
+    return at_dtype((prod(diagonal, -1) * sign.astype(np.dtype(x.dtype)))._v, dtype)
 
 
 def _small_det(x: Any, n: int) -> Any:
@@ -334,13 +150,13 @@ def slogdet(a: Any, *, method: str | None = None) -> SlogdetResult:
     """
     if method not in (None, "lu"):
         raise ValueError(f"slogdet: method must be 'lu', got {method!r}")
-    x, dtype = _matrix("slogdet", a, square=True)
+    x, dtype = checked_matrix("slogdet", a, square=True)
     factors, pivots, _ = ops.lu(x)
     diagonal, sign = _lu_sign(factors, pivots)
     signs = wrap(ops.sign(diagonal._v))
     log_size = sum(wrap(ops.log(ops.abs(diagonal._v))), -1)
     whole = prod(signs, -1) * sign.astype(np.dtype(x.dtype))
-    return SlogdetResult(_back(whole._v, dtype), _back(log_size._v, dtype))
+    return SlogdetResult(at_dtype(whole._v, dtype), at_dtype(log_size._v, dtype))
 
 
 def solve(a: Any, b: Any) -> Any:
@@ -351,7 +167,7 @@ def solve(a: Any, b: Any) -> Any:
     """
     number("solve", a), number("solve", b)
     (x, y), _ = promote(a, b)
-    x, dtype = _matrix("solve", wrap(x), square=True)
+    x, dtype = checked_matrix("solve", wrap(x), square=True)
     y = cast(y, np.dtype(x.dtype))
     vector = len(y.shape) == 1
     n = x.shape[-1]
@@ -368,7 +184,7 @@ def solve(a: Any, b: Any) -> Any:
     y = broadcast_value(y, (*lead, n, y.shape[-1]))
     # Without elements there is nothing to solve, and no pivot to look up.
     out = ops.lu_solve(factors, broadcast_value(order, (*lead, n)), y) if y.size else y
-    return _back(ops.squeeze(out, (len(out.shape) - 1,)) if vector else out, dtype)
+    return at_dtype(ops.squeeze(out, (len(out.shape) - 1,)) if vector else out, dtype)
 
 
 def inv(a: Any) -> Any:
@@ -378,8 +194,8 @@ def inv(a: Any) -> Any:
     Array([[0.5 , 0.  ],
            [0.  , 0.25]], dtype=float32)
     """
-    x, dtype = _matrix("inv", a, square=True)
-    return _back(solve(wrap(x), wrap(_eye(x, x.shape[-1])))._v, dtype)
+    x, dtype = checked_matrix("inv", a, square=True)
+    return at_dtype(solve(wrap(x), wrap(eye_like(x, x.shape[-1])))._v, dtype)
 
 
 def _cutoff(s: Any, rtol: Any, size: int, dtype: np.dtype) -> Any:
@@ -397,14 +213,14 @@ def pinv(a: Any, rtol: Any = None, hermitian: bool = False, *, rcond: Any = None
     >>> bnp.linalg.pinv(bnp.array([[2.0], [0.0]]))
     Array([[0.5, 0. ]], dtype=float32)
     """
-    x, dtype = _matrix("pinv", a)
+    x, dtype = checked_matrix("pinv", a)
     u, s, vh = svd(wrap(x), full_matrices=False, hermitian=hermitian)
     rtol = rcond if rtol is None else rtol
     if rtol is None:
         rtol = 10 * builtins.max(x.shape[-2:]) * float(dtypes.finfo(dtypes.real_dtype(dtype)).eps)
     keep = s > _cutoff(s, rtol, 1, dtype)
     inverse = where(keep, 1 / where(keep, s, 1), 0).astype(np.dtype(x.dtype))
-    return _back((_adjoint(vh) @ (inverse[..., None] * _adjoint(u)))._v, dtype)
+    return at_dtype((adjoint(vh) @ (inverse[..., None] * adjoint(u)))._v, dtype)
 
 
 def matrix_rank(M: Any, rtol: Any = None, *, hermitian: bool = False, tol: Any = None) -> Any:
@@ -420,7 +236,7 @@ def matrix_rank(M: Any, rtol: Any = None, *, hermitian: bool = False, tol: Any =
         return wrap(
             cast(ops.reduce_or(cast(x, np.dtype(bool)), axes=tuple(range(len(x.shape)))), int32)
         )
-    value, dtype = _matrix("matrix_rank", M)
+    value, dtype = checked_matrix("matrix_rank", M)
     s = absolute(eigvalsh(wrap(value))) if hermitian else svdvals(wrap(value))
     limit = (
         _cutoff(s, rtol, builtins.max(value.shape[-2:]), dtype)
@@ -460,7 +276,7 @@ def lstsq(
     """
     number("lstsq", a), number("lstsq", b)
     (x, y), _ = promote(a, b)
-    x, dtype = _matrix("lstsq", wrap(x))
+    x, dtype = checked_matrix("lstsq", wrap(x))
     y = cast(y, np.dtype(x.dtype))
     if len(x.shape) != 2 or len(y.shape) not in (1, 2) or y.shape[0] != x.shape[0]:
         raise ShapeError(
@@ -473,7 +289,7 @@ def lstsq(
     rcond = None if rcond is None or (isinstance(rcond, int | float) and rcond < 0) else rcond
     keep = s > _cutoff(s, rcond, builtins.max((m, n)), dtype) if s._v.shape[0] else s > 0
     inverse = where(keep, 1 / where(keep, s, 1), 0).astype(np.dtype(x.dtype))
-    out = _adjoint(vh) @ (inverse[:, None] * (_adjoint(u) @ columns))
+    out = adjoint(vh) @ (inverse[:, None] * (adjoint(u) @ columns))
     rank = sum(keep)
     apart = columns - wrap(x) @ out
     residual = sum(wrap(ops.square(ops.abs(apart._v))), 0)
@@ -481,7 +297,7 @@ def lstsq(
         residual = residual[:0]
     if len(y.shape) == 1:
         out = reshape(out, (n,))
-    return _back(out._v, dtype), _back(residual._v, dtype), rank, _back(s._v, dtype)
+    return at_dtype(out._v, dtype), at_dtype(residual._v, dtype), rank, at_dtype(s._v, dtype)
 
 
 def matrix_power(a: Any, n: int) -> Any:
@@ -493,9 +309,9 @@ def matrix_power(a: Any, n: int) -> Any:
     """
     n = integer("matrix_power", "n", n)
     value = number("matrix_power", a)
-    _matrix("matrix_power", a, square=True)
+    checked_matrix("matrix_power", a, square=True)
     if n == 0:
-        return wrap(_eye(value, value.shape[-1]))
+        return wrap(eye_like(value, value.shape[-1]))
     base, out = inv(a) if n < 0 else wrap(value), None
     n = abs(n)
     while n:

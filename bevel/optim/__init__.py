@@ -15,6 +15,8 @@ Array([1., 2.], dtype=float32)
 """
 
 from bevel.core.lazy import attach
+from bevel.optim.losses import TABLE as LOSSES
+from bevel.optim.schedules import TABLE as SCHEDULES
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
@@ -159,42 +161,7 @@ __getattr__, __dir__, __all__ = attach(
             "all_finite",
             "select_tree",
         ],
-        "bevel.optim.losses.pointwise": [
-            "generalized_kl_divergence as convex_kl_divergence",
-            "cosine_distance",
-            "cosine_similarity",
-            "generalized_kl_divergence",
-            "hinge_loss",
-            "huber_loss",
-            "kl_divergence",
-            "kl_divergence_with_log_targets",
-            "l2_loss",
-            "log_cosh",
-            "multiclass_hinge_loss",
-            "multiclass_perceptron_loss",
-            "perceptron_loss",
-            "poly_loss_cross_entropy",
-            "sigmoid_binary_cross_entropy",
-            "sigmoid_focal_loss",
-            "smooth_labels",
-            "softmax_cross_entropy",
-            "softmax_cross_entropy_with_integer_labels",
-            "sparsemax_loss",
-            "squared_error",
-            "triplet_margin_loss",
-        ],
-        "bevel.optim.losses.structured": [
-            "binary_dice_loss",
-            "ctc_loss",
-            "ctc_loss_with_forward_probs",
-            "dice_loss",
-            "make_fenchel_young_loss",
-            "multiclass_generalized_dice_loss",
-            "multiclass_sparsemax_loss",
-            "ntxent",
-            "ranking_softmax_loss",
-            "safe_softmax_cross_entropy",
-        ],
+        **LOSSES,
         "bevel.optim.microbatching": [
             "microbatch",
         ],
@@ -266,29 +233,7 @@ __getattr__, __dir__, __all__ = attach(
             "scale_by_trust_ratio",
             "trace",
         ],
-        "bevel.optim.schedules.curves": [
-            "constant_schedule",
-            "cosine_decay_schedule",
-            "cosine_onecycle_schedule",
-            "exponential_decay",
-            "join_schedules",
-            "linear_onecycle_schedule",
-            "linear_schedule",
-            "piecewise_constant_schedule",
-            "piecewise_interpolate_schedule",
-            "polynomial_schedule",
-            "sgdr_schedule",
-            "warmup_constant_schedule",
-            "warmup_cosine_decay_schedule",
-            "warmup_exponential_decay_schedule",
-        ],
-        "bevel.optim.schedules.inject": [
-            "InjectHyperparamsState",
-            "InjectStatefulHyperparamsState",
-            "WrappedSchedule",
-            "inject_hyperparams",
-            "inject_hyperparams as inject_stateful_hyperparams",
-        ],
+        **SCHEDULES,
         "bevel.optim.slow_weights": [
             "LookaheadParams",
             "LookaheadState",

@@ -51,7 +51,7 @@ def rewritten(fn: Any) -> Any:
         if is_rewritten(fn):
             return fn
         return rewrite(fn, FLOW) if is_users(fn) else _around(fn)
-    own = getattr(type(fn), "__call__", None)  # noqa: B004
+    own = getattr(type(fn), "__call__", None)  # noqa: B004 (the function itself is wanted)
     if isinstance(own, types.FunctionType) and is_users(own):
         return types.MethodType(rewritten(own), fn)
     return fn

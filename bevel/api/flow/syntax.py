@@ -197,6 +197,8 @@ class _Function:
     def __init__(self, body: list[ast.stmt], file: str):
         self.count = itertools.count()
         self.file = file
+        self.guards: set[ast.stmt] = set()
+        self.stops: dict[ast.stmt, set[str]] = {}  # of each loop, the flags that end it
         # What inner functions read may be asked for at any time.
         scopes = [n for n in _walk(body, True) if isinstance(n, (*_SCOPES, *_COMPREHENSIONS))]
         self.captured = _loaded(scopes)
@@ -256,13 +258,17 @@ class _Function:
             if flags and rest:
                 guarded, more = self.exits(rest, loop)
                 test = ast.UnaryOp(op=ast.Not(), operand=_any(flags))
-                guard = ast.If(test=test, body=guarded, orelse=[])
-                guard.is_guard = True  # type: ignore[attr-defined]
-                out.append(ast.copy_location(guard, rest[0]))
+                out.append(self.guard(test, guarded, rest[0]))
                 return out, flags | more
             if flags:
                 return out, flags
         return out, set()
+
+    def guard(self, test: ast.expr, body: list[ast.stmt], where: ast.stmt) -> ast.If:
+        """What comes after an early exit, to be run if that was not taken."""
+        made = ast.copy_location(ast.If(test=test, body=body, orelse=[]), where)
+        self.guards.add(made)
+        return made
 
     def exits_of(self, s: ast.stmt, loop: tuple[str, str] | None):
         if isinstance(s, ast.If):
@@ -278,20 +284,18 @@ class _Function:
             false = ast.Constant(value=False)
             if skipped in flags:
                 s.body.insert(0, _set(skipped, false))
-            s.stops = flags - {skipped}  # type: ignore[union-attr]
+            stops = self.stops[s] = flags - {skipped}
             new: list[ast.stmt] = [_set(broken, false)] if broken in flags else []
             new = [ast.copy_location(n, s) for n in (*new, s)]
             flags &= {self.done}
             if otherwise:
                 otherwise, more = self.exits(otherwise, loop)
                 test = (
-                    ast.UnaryOp(op=ast.Not(), operand=_any(s.stops))
-                    if s.stops
+                    ast.UnaryOp(op=ast.Not(), operand=_any(stops))
+                    if stops
                     else ast.Constant(value=True)
                 )
-                guard = ast.If(test=test, body=otherwise, orelse=[])
-                guard.is_guard = True  # type: ignore[attr-defined]
-                new.append(ast.copy_location(guard, s))
+                new.append(self.guard(test, otherwise, s))
                 flags |= more
             return new, flags
         if isinstance(s, ast.With | ast.Try):
@@ -404,7 +408,7 @@ class _Function:
             ast.Constant(value=tuple(given)),
             self.place(s),
             self.watched(both),
-            ast.Constant(value=hasattr(s, "is_guard")),
+            ast.Constant(value=s in self.guards),
         )
         return [
             _function(yes, taken, self.block(s.body, after), given),
@@ -418,7 +422,7 @@ class _Function:
         return ast.Assign(targets=[_tuple(names, ast.Store())], value=call)
 
     def loop(self, s: Any, after: set[str]) -> list[ast.stmt]:
-        stops = sorted(s.stops)
+        stops = sorted(self.stops[s])
         read = _loaded([s]) | set(stops)
         targets = [s.target] if isinstance(s, ast.For) else []
         if isinstance(s, ast.While) and any(isinstance(n, ast.NamedExpr) for n in ast.walk(s.test)):
