@@ -32,7 +32,6 @@ EXPLAINED = {
         call(bnp.ones(2, "int32")),
         "the dtype of x: float32[2], then int",
     ),
-    "weak": (call(1.0), call(bnp.float32(1)), "the weak type of x: float32[] from a Python number"),
     "inside": (
         call({"a": [1, bnp.ones(2)]}),
         call({"a": [1, bnp.ones(3)]}),

@@ -188,7 +188,7 @@ class Direct:
 
     __slots__ = ("consts", "device", "execute", "kept", "rebuild", "traced")
 
-    def __init__(self, traced: Any, device: Any):
+    def __init__(self, traced: Any, output: Output, device: Any):
         program = traced.program
         self.traced = traced
         self.consts = [c.raw for c in traced.consts]
@@ -197,7 +197,7 @@ class Direct:
         n = len(self.consts)
         everything = len(program.kept) == len(program.graph.inputs)
         self.kept = None if everything else [i - n for i in program.kept if i >= n]
-        self.rebuild = rebuilder(traced.output)
+        self.rebuild = rebuilder(output)
 
     def run(self, handles: Sequence[Handle], raws: list[Any] | None, owners: Sequence[Any]) -> Any:
         """Call with the handles of all argument leaves, and what they hold if it is all of the
@@ -320,7 +320,7 @@ class Bound:
         self.consts = [to_raw(c, self.device) for c in traced.consts]
         kept = self.program.kept
         self.kept = None if len(kept) == len(self.program.graph.inputs) else kept
-        self.rebuild = rebuilder(traced.output)
+        self.rebuild = rebuilder(traced.output_for(arguments))
 
     def _results(self, traced: Any, arguments: Call, cells: list[Cell], first: int):
         """For each input whose new content can go where the old one is, the output with it."""

@@ -21,7 +21,7 @@ from bevel.api.naming import cell_name
 from bevel.core import dtypes, tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import ParamMutationError
-from bevel.core.handle import WEAK, Handle, KeyTag, fresh_tag, wrap
+from bevel.core.handle import Handle, KeyTag, fresh_tag, is_weak, wrap
 from bevel.core.ref import Cell, Scope, write_back
 from bevel.core.source import user_source, where
 from bevel.numpy.convert import enter
@@ -311,7 +311,7 @@ def _tangent_handle(leaf: Any, dtype: np.dtype, what: str) -> Handle:
     them.
     """
     h = as_handle(leaf, what)
-    if isinstance(leaf, Handle) and h._tag is not WEAK:
+    if isinstance(leaf, Handle) and (h._v.dtype == dtype or not is_weak(h._tag)):
         return h
     fits = dtypes.is_complex(dtype) or not dtypes.is_complex(h._v.dtype)
     return enter(leaf, dtype) if fits and h._v.dtype != dtype else h

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
@@ -14,7 +15,7 @@ import numpy as np
 from bevel.core import handle, tree
 from bevel.core.aval import Aval, aval_of
 from bevel.core.dtypes import as_dtype
-from bevel.core.handle import Handle, KeyTag, fresh_tag, tag_key, wrap
+from bevel.core.handle import Handle, KeyTag, fresh_tag, wrap
 from bevel.core.ref import Cell
 from bevel.core.source import user_source, where
 from bevel.numpy.convert import enter
@@ -185,12 +186,12 @@ def struct_of(aval: Aval, tag: Any) -> ShapeDtypeStruct:
 
 
 def signature(h: Handle) -> tuple[Any, ...]:
-    """Shape, dtype and tag: what a trace depends on."""
-    v = h._v
+    """Shape, dtype and kind of key: what every trace depends on."""
+    v, impl = h._v, h._tag.impl if type(h._tag) is KeyTag else None
     if type(v) is np.ndarray:
-        return v.shape, v.dtype, tag_key(h._tag)
+        return v.shape, v.dtype, impl
     aval = v.aval
-    return aval.shape, aval.dtype, tag_key(h._tag)
+    return aval.shape, aval.dtype, impl
 
 
 def rewrap(values: Iterable[Any], tags: Iterable[Any]) -> list[Any]:
@@ -243,6 +244,12 @@ class Output:
         handles = [as_handle(x, f"a result of {what}") for x in leaves]
         self.tags = [h._tag for h in handles]
         return [h._v for h in handles]
+
+    def with_tags(self, tags: list[Any]) -> Output:
+        """The same, with other tags."""
+        other = copy.copy(self)
+        other.tags = tags
+        return other
 
     def unflatten(self, values: Sequence[Any]) -> Any:
         """The user's result."""

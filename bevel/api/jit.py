@@ -1,7 +1,8 @@
 """`jit`: trace once per signature, compile, and run the compiled program ever after.
 
-The signature of a call is the structure of its arguments, the shape, dtype and tag of every leaf,
-the structure of every module among them, static values, and the settings a trace depends on. State
+The signature of a call is the structure of its arguments, the shape and dtype of every leaf, the
+structure of every module among them, static values, and the settings a trace depends on. Whether an
+argument is weakly typed belongs to it only if the trace made a difference of it (`WeakIf`). State
 cells in the arguments, and those the function reads from its surroundings, are inputs of the
 program; those it writes are extra results, written back after the run.
 """
@@ -39,11 +40,21 @@ from bevel.api.flow.calls import converted
 from bevel.api.leaks import report_leaks
 from bevel.api.stores import Layout, stored_graph
 from bevel.control.call import call
-from bevel.core import config, tree
+from bevel.core import config, dtypes, tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import TracerBoolConversionError, TracerIntegerConversionError
 from bevel.core.graph import Graph, GraphBuilder
-from bevel.core.handle import Handle, fresh_tag, wrap
+from bevel.core.handle import (
+    Handle,
+    KeyTag,
+    WeakIf,
+    Weakness,
+    fresh_tag,
+    is_weak,
+    weak_now,
+    weak_together,
+    wrap,
+)
 from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.ref import Cell, Scope
 from bevel.core.source import hide_internal_frames
@@ -74,6 +85,7 @@ class Traced:
         "make_program",
         "output",
         "program",
+        "weaknesses",
         "written",
         "written_tags",
     )
@@ -82,7 +94,12 @@ class Traced:
         builder = GraphBuilder(state.current, what)
         self.builder = weakref.ref(builder)
         inputs = [builder.input(aval_of(h._v)) for h in arguments.handles]
-        handles = rewrap(inputs, [h._tag for h in arguments.handles])
+        self.weaknesses = [_weakness(h) for h in arguments.handles]
+        tags = [
+            h._tag if w is None else WeakIf([w])
+            for h, w in zip(arguments.handles, self.weaknesses, strict=True)
+        ]
+        handles = rewrap(inputs, tags)
         traced = iter(handles)
         leaves = [next(traced) if isinstance(leaf, Handle) else leaf for leaf in arguments.leaves]
         cell_inputs: dict[Cell, Any] = {}
@@ -126,10 +143,33 @@ class Traced:
         self.calls_back = calls_back(self.graph)
         self._stored: dict[Any, Program] = {}
 
-    def fits(self) -> bool:
-        """Whether the captured cells still have contents of the traced types."""
+    def fits(self, arguments: Call) -> bool:
+        """Whether the captured cells still have contents of the traced types, and arguments are
+        weak where that made a difference and they were.
+        """
         return all(
             cell_signature(c) == k for c, k in zip(self.captured, self.captured_key, strict=True)
+        ) and all(
+            w is None or not w.matters or is_weak(h._tag) == w.weak
+            for w, h in zip(self.weaknesses, arguments.handles, strict=True)
+        )
+
+    def output_for(self, arguments: Call) -> Output:
+        """How to build the result: weak where it follows from what arguments are."""
+        if not any(type(t) is WeakIf for t in self.output.tags):
+            return self.output
+        tags = {
+            w: h._tag
+            for w, h in zip(self.weaknesses, arguments.handles, strict=True)
+            if w is not None
+        }
+        return self.output.with_tags(
+            [
+                weak_together([tags.get(w, WeakIf([w])) for w in t.given])
+                if type(t) is WeakIf
+                else t
+                for t in self.output.tags
+            ]
         )
 
     def stateful(self, arguments: Call) -> bool:
@@ -167,7 +207,17 @@ class Traced:
         cells = self.written_cells(arguments)
         for cell, value, tag in zip(cells, values[n:], self.written_tags, strict=True):
             cell._write(wrap(value, fresh_tag(tag)))
-        return self.output.unflatten(values[:n])
+        return self.output_for(arguments).unflatten(values[:n])
+
+
+_WEAK_DTYPES = (dtypes.int32, dtypes.float32, dtypes.complex64)
+
+
+def _weakness(h: Handle) -> Weakness | None:
+    """What a trace may ask of an argument that is weak or might be in another call."""
+    if type(h._tag) is KeyTag or (h._tag is None and h._v.dtype not in _WEAK_DTYPES):
+        return None
+    return Weakness(weak_now(h._tag))
 
 
 class Jitted:
@@ -261,7 +311,7 @@ class Jitted:
         values = run_program(traced.program, traced.consts, arguments.handles)
         if key is not None:
             device = common_device([h._v for h in arguments.handles] + traced.consts)
-            self._direct[key] = Direct(traced, device)
+            self._direct[key] = Direct(traced, traced.output_for(arguments), device)
         for i in traced.consumed:
             consume(self.name, arguments.handles[i])
         return traced.finish(values, arguments)
@@ -299,7 +349,7 @@ class Jitted:
         found = self._traces.get(key)
         if found is not None:
             for traced in found:
-                if traced.fits():
+                if traced.fits(arguments):
                     return arguments, traced
 
         statics = (*static, *static_kw)
@@ -318,6 +368,7 @@ class Jitted:
         except (TracerBoolConversionError, TracerIntegerConversionError) as e:
             self._traceable = converted(self._traceable, e)
             traced = Traced(self, self.what, arguments, rebuild)
+        traced.fits(arguments)  # a trace around this one makes the differences this one made
         if state.current is EAGER:
             report_leaks(traced.builder, traced.graph, self.what)
         if not any(isinstance(c, Tracer) for c in traced.consts):

@@ -14,7 +14,7 @@ from typing import Any
 
 import bevel.numpy as bnp
 from bevel.core import dtypes
-from bevel.core.handle import WEAK, Handle, KeyTag
+from bevel.core.handle import Handle, KeyTag, is_weak
 from bevel.core.ref import Cell
 from bevel.core.source import user_source, where
 from bevel.numpy.convert import astype, enter, is_array_like
@@ -30,10 +30,16 @@ def content_of(value: Any, old: Any = None) -> Any:
     """
     if isinstance(value, Handle) or is_array_like(value):
         handle = enter(value)
-        if handle._tag is not WEAK:
+        if handle._tag is None or type(handle._tag) is KeyTag:
             return handle
         dtype = handle._v.dtype
-        if isinstance(old, Handle) and type(old._tag) is not KeyTag and _holds(old._v.dtype, dtype):
+        if (
+            isinstance(old, Handle)
+            and type(old._tag) is not KeyTag
+            and old._v.dtype != dtype
+            and is_weak(handle._tag)
+            and _holds(old._v.dtype, dtype)
+        ):
             dtype = old._v.dtype
         return _at(value, handle, dtype)
     try:

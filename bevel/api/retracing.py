@@ -14,7 +14,7 @@ from bevel.api.flat import argument_name, cells_of, structure_key, type_text
 from bevel.core import tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import RetraceError, RetraceWarning
-from bevel.core.handle import WEAK, Handle
+from bevel.core.handle import Handle, KeyTag, weak_now
 from bevel.core.source import user_source, where
 
 WARN_FROM = 6
@@ -100,7 +100,7 @@ def _plain(name: str) -> str:
 def _text(kind: str, value: Any) -> str:
     if kind in ("array", "state") and isinstance(value, tuple):
         aval, tag = value
-        return type_text(aval, tag) + (" from a Python number" if tag is WEAK else "")
+        return type_text(aval, tag) + (" from a Python number" if weak_now(tag) else "")
     text = repr(value)
     return text if len(text) < 60 else type(value).__name__
 
@@ -112,7 +112,7 @@ def _difference(name: str, old: tuple[str, Any], new: tuple[str, Any]) -> str | 
         return f"what {name} is: {then}"
     if kind == "array":
         if a[0] is b[0]:
-            tags = [t if t is WEAK or t is None else t.impl for t in (a[1], b[1])]
+            tags = [t.impl if type(t) is KeyTag else weak_now(t) for t in (a[1], b[1])]
             return None if tags[0] == tags[1] else f"the weak type of {name}: {then}"
         what = "shape" if a[0].dtype == b[0].dtype else "dtype"
         return f"the {what} of {name}: {then}"
@@ -134,8 +134,9 @@ def differences(old: Parts, new: Parts) -> list[str]:
         more = [n for n in new if n not in old]
         text = ", ".join([*[f"{n} is gone" for n in gone[:3]], *[f"{n} is new" for n in more[:3]]])
         return [f"the structure of the arguments: {text}"]
-    found = [_difference(n, old[n], new[n]) for n in new]
-    return [d for d in found if d is not None]
+    found = [d for n in new if (d := _difference(n, old[n], new[n])) is not None]
+    # A weak type seldom matters: it is the cause if there is no other.
+    return [d for d in found if not d.startswith("the weak type")] or found
 
 
 _FIXES = {

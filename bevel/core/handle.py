@@ -1,13 +1,15 @@
 """The user's handle on a value, as far as the lower floors need it.
 
 A handle has a *value* (NumPy array, device buffer or tracer) and a *tag*: None, `WEAK` (the value
-came from Python scalars and takes the dtype of what it meets) or a `KeyTag` (the value is a random
-key). The class users see, `bevel.Array`, adds operators and methods in `bevel/numpy/array.py`.
+came from Python scalars and takes the dtype of what it meets), `WeakIf` (that depends on arguments
+of a trace) or a `KeyTag` (the value is a random key). The class users see, `bevel.Array`, adds
+operators and methods in `bevel/numpy/array.py`.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,52 @@ class _Weak:
 
 
 WEAK = _Weak()
+
+
+class Weakness:
+    """Whether an argument of a trace is weak, and whether the traced program depends on it."""
+
+    __slots__ = ("matters", "weak")
+
+    def __init__(self, weak: bool):
+        self.weak = weak
+        self.matters = False
+
+
+class WeakIf:
+    """The tag of a traced value that is weak if all of the `given` arguments are.
+
+    As long as nobody asks (`is_weak`), the program is the same for weak and other arguments.
+    """
+
+    __slots__ = ("given",)
+
+    def __init__(self, given: Iterable[Weakness]):
+        self.given = frozenset(given)
+
+
+def weak_now(tag: Any) -> bool:
+    """Whether a value is weak, for who makes no difference of it."""
+    return all([w.weak for w in tag.given]) if type(tag) is WeakIf else tag is WEAK
+
+
+def is_weak(tag: Any) -> bool:
+    """Whether a value takes the dtype of what it meets, for who makes a difference of it."""
+    if type(tag) is WeakIf:
+        for w in tag.given:
+            w.matters = True
+    return weak_now(tag)
+
+
+def weak_together(tags: Iterable[Any]) -> Any:
+    """The tag of a value that is weak if all these are."""
+    given: frozenset[Weakness] = frozenset()
+    for tag in tags:
+        if type(tag) is WeakIf:
+            given |= tag.given
+        elif tag is not WEAK:
+            return None
+    return WeakIf(given) if given else WEAK
 
 
 KEY_WORDS = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4, "philox": 2}
@@ -111,7 +159,7 @@ def fresh_tag(tag: Any) -> Any:
 
 
 def tag_key(tag: Any) -> Any:
-    """What of a tag a trace depends on."""
+    """What tells tags of one kind from others."""
     return tag.impl if type(tag) is KeyTag else tag
 
 

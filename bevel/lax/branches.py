@@ -14,7 +14,7 @@ from bevel.control.cond import cond as cond_op
 from bevel.core import tree
 from bevel.core.dtypes import is_integer
 from bevel.core.dtypes import promote as promote_dtypes
-from bevel.core.handle import WEAK, logical_shape
+from bevel.core.handle import KeyTag, is_weak, logical_shape, weak_together
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.core.source import user_source, where
 from bevel.lax.loops import write_cells
@@ -45,12 +45,15 @@ def _check_branches(what: str, bodies: Sequence[Body], funs: Sequence[Callable[.
                 )
 
 
-def _common_type(kinds: Sequence[tuple[np.dtype, bool]]) -> np.dtype | None:
-    """The dtype all results take: the only one that is not weak, or what weak ones promote to; or
-    None.
+def _common_type(results: Sequence[tuple[np.dtype, Any]]) -> np.dtype | None:
+    """The dtype all results (given as dtypes and tags) take: the only one that is not weak, or what
+    weak ones promote to; or None.
     """
+    if len({d for d, _ in results}) == 1:
+        return None
+    kinds = [(d, is_weak(tag)) for d, tag in results]
     strong = {d for d, weak in kinds if not weak}
-    if len(strong) > 1 or len({d for d, _ in kinds}) == 1:
+    if len(strong) > 1:
         return None
     joined = functools.reduce(lambda a, b: promote_dtypes(*a, *b), kinds)[0]
     return joined if not strong or joined in strong else None
@@ -65,7 +68,7 @@ def _common_types(
     if len({b.output.treedef for b in bodies}) > 1:
         return None
     targets = [
-        _common_type([(b.out_avals[k].dtype, b.output.tags[k] is WEAK) for b in bodies])
+        _common_type([(b.out_avals[k].dtype, b.output.tags[k]) for b in bodies])
         for k in range(len(bodies[0].out_avals))
     ]
     if not any(targets):
@@ -145,7 +148,7 @@ def choose(
     forced = list(dict.fromkeys(c for b in bodies for c in b.changed))
     write_cells(forced, values[n:], bodies[0].forced_tags)
     tags = [
-        None if any(b.output.tags[k] is None for b in bodies) else t
+        t if type(t) is KeyTag else weak_together([b.output.tags[k] for b in bodies])
         for k, t in enumerate(bodies[0].output.tags)
     ]
     return tree.unflatten(bodies[0].output.treedef, rewrap(values[:n], tags))

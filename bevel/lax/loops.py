@@ -18,7 +18,7 @@ from bevel.core import config, tree
 from bevel.core.dtypes import is_integer
 from bevel.core.dtypes import promote as promote_dtypes
 from bevel.core.graph import Graph
-from bevel.core.handle import WEAK, Handle, fresh_tag, logical_shape, wrap
+from bevel.core.handle import Handle, fresh_tag, is_weak, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.core.source import user_source, where
 from bevel.lax.objects import apart
@@ -71,7 +71,7 @@ def _strengthen(handles: Sequence[Handle], outs: Sequence[Any]) -> list[Handle] 
     """Weakly typed initial values promoted with what the body gives; None if nothing changes."""
     new = []
     for h, o in zip(handles, outs, strict=True):
-        if h._tag is WEAK and o.dtype != h._v.dtype:
+        if o.dtype != h._v.dtype and is_weak(h._tag):
             h = astype(h, promote_dtypes(np.dtype(h._v.dtype), True, o.dtype, False)[0])
         new.append(h)
     return None if all(a is b for a, b in zip(new, handles, strict=True)) else new

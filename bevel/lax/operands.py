@@ -13,7 +13,7 @@ import numpy as np
 from bevel.core import dtypes
 from bevel.core.aval import aval_of
 from bevel.core.errors import ShapeError
-from bevel.core.handle import WEAK, Handle
+from bevel.core.handle import WEAK, Handle, is_weak, weak_together
 from bevel.core.interpreter import Tracer
 from bevel.core.op import Op
 from bevel.core.source import user_source, where
@@ -29,11 +29,14 @@ def one_dtype(name: str, operands: tuple[Any, ...]) -> tuple[list[Any], Any]:
     """
     handles = [enter(x) for x in operands]
     values = [number(name, h) for h in handles]
-    strong = [np.dtype(v.dtype) for v, h in zip(values, handles, strict=True) if h._tag is not WEAK]
+    if len({np.dtype(v.dtype) for v in values}) == 1:
+        return values, weak_together([h._tag for h in handles])
+    weak = [is_weak(h._tag) for h in handles]
+    strong = [np.dtype(v.dtype) for v, w in zip(values, weak, strict=True) if not w]
     dtype = strong[0] if strong else np.dtype(values[0].dtype)
-    for v, h in zip(values, handles, strict=True):
+    for v, w in zip(values, weak, strict=True):
         found = np.dtype(v.dtype)
-        adapts = h._tag is WEAK and dtypes.kind(found) == dtypes.kind(dtype)
+        adapts = w and dtypes.kind(found) == dtypes.kind(dtype)
         if found != dtype and not adapts:
             raise TypeError(
                 f"lax.{name}: dtypes {', '.join([str(np.dtype(v.dtype)) for v in values])} differ "

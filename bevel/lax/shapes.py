@@ -13,7 +13,7 @@ import bevel.ops as ops
 from bevel.core import dtypes, tree
 from bevel.core.dtypes import as_dtype, int32
 from bevel.core.errors import ShapeError
-from bevel.core.handle import WEAK, Handle, KeyTag, fresh_tag, logical_shape, wrap
+from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
 from bevel.lax.operands import checked, one_dtype, scalar_index
 from bevel.numpy import joining, manipulation, turning
@@ -257,7 +257,7 @@ def stack(operands: Sequence[Any], axis: int = 0) -> Any:
     (2, 2)
     """
     handles = [enter(x) for x in operands]
-    if len({np.dtype(h._v.dtype) for h in handles if h._tag is not WEAK}) > 1:
+    if len({np.dtype(h._v.dtype) for h in handles}) > 1:
         one_dtype("stack", tuple(handles))
     return joining.stack(handles, axis=axis)
 

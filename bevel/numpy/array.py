@@ -18,7 +18,7 @@ import bevel.ops as ops
 from bevel.core import errors
 from bevel.core.aval import Aval
 from bevel.core.dtypes import as_dtype
-from bevel.core.handle import WEAK, Handle, KeyTag, set_handle_type, wrap
+from bevel.core.handle import Handle, KeyTag, is_weak, set_handle_type, wrap
 from bevel.core.interpreter import Tracer, to_numpy
 from bevel.numpy import (
     conversion,
@@ -117,7 +117,7 @@ class Array(Handle):
     @property
     def weak_type(self) -> bool:
         """Whether it came from Python numbers, and so takes the dtype of what it meets."""
-        return self._tag is WEAK
+        return is_weak(self._tag)
 
     @property
     def T(self) -> Array:

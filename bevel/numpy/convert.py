@@ -6,14 +6,17 @@ raises, and mixing an explicit float64 with float32 warns once per place.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from bevel.core import config, dtypes, source
 from bevel.core.errors import Float64PromotionWarning, ShapeError
-from bevel.core.handle import WEAK, Handle, KeyTag, wrap
+from bevel.core.handle import WEAK, Handle, KeyTag, WeakIf, is_weak, weak_now, weak_together, wrap
 from bevel.core.interpreter import is_concrete, quiet, run_quietly, to_numpy
 from bevel.ops import broadcast_in_dim, concatenate, convert, reshape
 
@@ -212,7 +215,7 @@ def _stack_nested(x: Any, dtype: np.dtype | None) -> Handle:
 def astype(x: Handle, dtype: np.dtype) -> Handle:
     """The handle at another dtype (the same one if it has it already and is not weak)."""
     if np.dtype(x._v.dtype) == dtype:
-        return x if x._tag is not WEAK else wrap(x._v)
+        return wrap(x._v) if x._tag is WEAK or type(x._tag) is WeakIf else x
     if type(x._tag) is KeyTag:
         raise TypeError(
             "a random key has no numeric dtype: draw numbers from it, or take random.key_data(key)"
@@ -220,26 +223,65 @@ def astype(x: Handle, dtype: np.dtype) -> Handle:
     return wrap(convert(x._v, dtype=dtype))
 
 
-def _kind_of(x: Any) -> tuple[np.dtype, bool]:
-    """Dtype and weakness of a handle or a Python number."""
+def _kind_of(x: Any) -> tuple[np.dtype, Any]:
+    """Dtype and tag of a handle or a Python number."""
     if isinstance(x, Handle):
-        return np.dtype(x._v.dtype), x._tag is WEAK
-    return dtypes.python_scalar_dtype(x), True
+        return np.dtype(x._v.dtype), x._tag
+    return dtypes.python_scalar_dtype(x), WEAK
 
 
-def result_type(operands: list[Any]) -> tuple[np.dtype, bool]:
-    """Promoted dtype and weakness of handles and Python numbers, with the float64 warning and
-    the strict setting.
+def result_type(operands: Sequence[Any]) -> tuple[np.dtype, Any]:
+    """Promoted dtype of handles and Python numbers, and the tag of the result; with the float64
+    warning and the strict setting.
     """
-    dtype, weak = _kind_of(operands[0])
-    for x in operands[1:]:
-        other, other_weak = _kind_of(x)
+    kinds = [_kind_of(x) for x in operands]
+    dtype = kinds[0][0]
+    if all([d == dtype for d, _ in kinds]):
+        return dtype, weak_together([tag for _, tag in kinds])
+    given = list({t: None for _, t in kinds if type(t) is WeakIf})
+    if 0 < len(given) <= 4 and config.get("numpy_dtype_promotion") != "strict":
+        marks = [given.index(t) if type(t) is WeakIf else t for _, t in kinds]
+        which = _weak_when(tuple([(d, m) for (d, _), m in zip(kinds, marks, strict=True)]))
+        if which is not None:
+            dtype, _ = _fold([(d, weak_now(t)) for d, t in kinds], _mixing)
+            return dtype, None if which is False else weak_together([given[i] for i in which])
+    dtype, weak = _fold([(d, is_weak(t)) for d, t in kinds], _mixing)
+    return dtype, WEAK if weak else None
+
+
+def _fold(kinds: Iterable[tuple[np.dtype, bool]], mixing: Any = None) -> tuple[np.dtype, bool]:
+    """Dtypes and weaknesses promoted from left to right; `mixing` is told of each step between two
+    strong dtypes.
+    """
+    (dtype, weak), *rest = kinds
+    for other, other_weak in rest:
         if other != dtype or other_weak != weak:
             joined, joined_weak = dtypes.promote(dtype, weak, other, other_weak)
-            if not (weak or other_weak) and dtype != other:
-                _mixing(dtype, other, joined)
+            if mixing is not None and not (weak or other_weak) and dtype != other:
+                mixing(dtype, other, joined)
             dtype, weak = joined, joined_weak
     return dtype, weak
+
+
+@functools.lru_cache(maxsize=1024)
+def _weak_when(kinds: tuple[tuple[np.dtype, Any], ...]) -> Sequence[int] | bool | None:
+    """Which of the operands whose tag is open (a number) must be weak for the result to be: False
+    if it never is, None if the open ones make a difference to the dtype.
+    """
+    n = 1 + max([tag for _, tag in kinds if type(tag) is int])
+    found = {
+        given: _fold([(d, given[t] if type(t) is int else t is WEAK) for d, t in kinds])
+        for given in itertools.product((False, True), repeat=n)
+    }
+    if len({dtype for dtype, _ in found.values()}) > 1:
+        return None
+    if not any([weak for _, weak in found.values()]):
+        return False
+    for size in range(n + 1):
+        for which in itertools.combinations(range(n), size):
+            if all([weak == all([g[i] for i in which]) for g, (_, weak) in found.items()]):
+                return which
+    return None
 
 
 _DOUBLE = (dtypes.float64, dtypes.complex128)
@@ -305,8 +347,8 @@ def promote(*xs: Any) -> tuple[list[Any], Any]:
     operands = operands_of(xs)
     if any(isinstance(x, Handle) and type(x._tag) is KeyTag for x in operands):
         return _promote_keys([enter(x) for x in operands])
-    dtype, weak = result_type(operands)
-    return [value_at(x, dtype) for x in operands], WEAK if weak else None
+    dtype, tag = result_type(operands)
+    return [value_at(x, dtype) for x in operands], tag
 
 
 def to_inexact(dtype: np.dtype) -> np.dtype:
@@ -329,11 +371,10 @@ def numbers(name: str, xs: tuple[Any, ...], inexact: bool = False) -> tuple[list
                 "Write instead: draw from it (random.normal(key, shape)), or take its words with "
                 "random.key_data(key)."
             )
-    dtype, weak = result_type(operands)
+    dtype, tag = result_type(operands)
     if inexact:
         dtype = to_inexact(dtype)
-    values = broadcast_values(name, [value_at(x, dtype) for x in operands])
-    return values, WEAK if weak else None
+    return broadcast_values(name, [value_at(x, dtype) for x in operands]), tag
 
 
 def _promote_keys(handles: list[Handle]) -> tuple[list[Any], Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import bevel.ops as ops
 from bevel.core import dtypes
 from bevel.core.dtypes import INT, UNSIGNED, bool_, float32
-from bevel.core.handle import WEAK, Handle, wrap
+from bevel.core.handle import Handle, wrap
 from bevel.numpy.convert import enter, numbers
 from bevel.numpy.families import FAST_FLOAT, FAST_NUMBER, binary, named, quick_unary, unary
 
@@ -304,7 +304,7 @@ def power(x1: Any, x2: Any, /) -> Any:
         (v,), tag = numbers("power", (x1,))
         v = as_number(v)
         if type(x2) is float and is_int(v):
-            v, tag = ops.convert(v, dtype=float32), tag if tag is WEAK else None
+            v, tag = ops.convert(v, dtype=float32), tag
         if exponent < 0 and is_int(v):
             raise TypeError(
                 f"power: an integer array to the power {exponent} is not an integer.\n"

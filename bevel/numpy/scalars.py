@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bevel.core import dtypes
-from bevel.core.handle import KEY_WORDS, WEAK, Handle
+from bevel.core.handle import KEY_WORDS, Handle, is_weak
 from bevel.numpy import convert
 
 e = np.e
@@ -200,19 +200,20 @@ def result_type(*args: Any) -> np.dtype:
     """
     if not args:
         raise TypeError("result_type: needs at least one array or dtype")
-    kinds = [_kind(x) for x in args]
+    handles = [convert.enter(x) if hasattr(x, "__bevel_array__") else x for x in args]
+    if all([isinstance(x, Handle) for x in handles]) and len({x._v.dtype for x in handles}) == 1:
+        return np.dtype(handles[0]._v.dtype)
+    kinds = [_kind(x) for x in handles]
     return functools.reduce(lambda a, b: a if a == b else dtypes.promote(*a, *b), kinds)[0]
 
 
 def _kind(x: Any) -> tuple[np.dtype, bool]:
     if isinstance(x, Handle):
-        return np.dtype(x._v.dtype), x._tag is WEAK
+        return np.dtype(x._v.dtype), is_weak(x._tag)
     if type(x) in convert.SCALARS:
         return dtypes.as_dtype(type(x)), type(x) is not bool
     if isinstance(x, np.ndarray | np.generic):
         return dtypes.default_dtype(x.dtype), False
-    if hasattr(x, "__bevel_array__"):
-        return _kind(convert.enter(x))
     # By identity: the dtype int64 equals the class int.
     return dtypes.as_dtype(x), x is int or x is float or x is complex
 

@@ -8,7 +8,7 @@ from typing import Any
 import bevel.numpy as bnp
 import bevel.ops as ops
 from bevel.core import dtypes
-from bevel.core.handle import WEAK, wrap
+from bevel.core.handle import is_weak, wrap
 from bevel.numpy.arguments import axis_of, integer, size_of
 from bevel.numpy.convert import enter
 from bevel.random.continuous import gumbel_value
@@ -169,7 +169,7 @@ def choice(
     count = math.prod(size)
     full = size if scalar else (*array.shape[:axis], *size, *array.shape[axis + 1 :])
     if count == 0:
-        return bnp.zeros(full, dtypes.int32 if array._tag is WEAK else array.dtype)
+        return bnp.zeros(full, dtypes.int32 if is_weak(array._tag) else array.dtype)
     if n <= 0:
         raise ValueError(f"choice: there is nothing to choose from: a has {n} elements")
     if not replace and count > n:

@@ -11,7 +11,7 @@ import numpy as np
 from bevel.api.body import Body
 from bevel.api.flat import as_handle, type_name
 from bevel.core import tree
-from bevel.core.handle import WEAK, Handle, logical_shape
+from bevel.core.handle import Handle, is_weak, logical_shape
 from bevel.core.interpreter import Tracer
 
 
@@ -126,8 +126,13 @@ class Struct:
 
     def __init__(self, handle: Handle):
         self.shape, self.dtype = logical_shape(handle), handle._v.dtype
-        self.weak = handle._tag is WEAK
+        self._tag = handle._tag
         self.text = type_name(handle)
+
+    @property
+    def weak(self) -> bool:
+        """Whether it takes the dtype of what it meets."""
+        return is_weak(self._tag)
 
     def __repr__(self) -> str:
         return self.text
