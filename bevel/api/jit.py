@@ -57,7 +57,7 @@ from bevel.core.handle import (
 )
 from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.ref import Cell, Scope
-from bevel.core.source import hide_internal_frames
+from bevel.core.tracebacks import shorten
 from bevel.random.keys import Consumed, consume
 from bevel.transforms.compile import Program, common_device
 from bevel.transforms.vmap import named_axes
@@ -283,7 +283,7 @@ class Jitted:
             return self._staged(traced, arguments)
         except Exception as e:
             if config.get("traceback_filtering"):
-                raise hide_internal_frames(e)  # noqa: B904 (the same error, with a shorter traceback)
+                shorten(e)
             raise
 
     def _staged(self, traced: Traced, arguments: Call) -> Any:

@@ -97,21 +97,3 @@ def user_source() -> Source | None:
 def where(source: Source | None) -> str:
     """A source for messages."""
     return "an unknown place" if source is None else str(source)
-
-
-def hide_internal_frames(error: BaseException) -> BaseException:
-    """The same error, its traceback without Bevel's frames (the last one is kept if there is no
-    other).
-    """
-    frames = []
-    tb = error.__traceback__
-    while tb is not None:
-        if not is_internal(tb.tb_frame.f_code.co_filename):
-            frames.append(tb)
-        tb = tb.tb_next
-    if frames:
-        for a, b in zip(frames, frames[1:], strict=False):
-            a.tb_next = b
-        frames[-1].tb_next = None
-        error.__traceback__ = frames[0]
-    return error

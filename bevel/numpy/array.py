@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import bevel.ops as ops
-from bevel.core import errors
+from bevel.core import errors, tracebacks
 from bevel.core.aval import Aval
 from bevel.core.dtypes import as_dtype
 from bevel.core.handle import Handle, KeyTag, is_weak, set_handle_type, wrap
@@ -497,3 +497,4 @@ class Array(Handle):
 
 
 set_handle_type(Array)
+tracebacks.install()

@@ -69,12 +69,12 @@ def quick_unary(
             ):
                 try:
                     out = quiet.run(call, v)
+                    result = _new(type(x))
+                    result._held = out if type(out) is _ndarray else _asarray(out)
+                    result._tag = tag
+                    return result
                 except _REFUSED:
-                    return slow(x)
-                result = _new(type(x))
-                result._held = out if type(out) is _ndarray else _asarray(out)
-                result._tag = tag
-                return result
+                    pass  # `slow` says why, in an error of its own
         return slow(x)
 
     return unary
@@ -112,12 +112,12 @@ def quick_method(
                 ):
                     try:
                         out = quiet.run(call, a, b)
+                        result = _new(type(x1))
+                        result._held = out if type(out) is _ndarray else _asarray(out)
+                        result._tag = None
+                        return result
                     except _REFUSED:
-                        return slow(x1, x2)
-                    result = _new(type(x1))
-                    result._held = out if type(out) is _ndarray else _asarray(out)
-                    result._tag = None
-                    return result
+                        pass
             if type(a) is not _ndarray:
                 a = known(x1._v)
             scalars = scalars_of.get(a.dtype.num) if type(a) is _ndarray else None
@@ -143,12 +143,12 @@ def quick_method(
                 if quick:
                     try:
                         out = quiet.run(call, b, a) if swap else quiet.run(call, a, b)
+                        result = _new(type(x1))
+                        result._held = out if type(out) is _ndarray else _asarray(out)
+                        result._tag = tag if tagged else None
+                        return result
                     except _REFUSED:
-                        return slow(x1, x2)
-                    result = _new(type(x1))
-                    result._held = out if type(out) is _ndarray else _asarray(out)
-                    result._tag = tag if tagged else None
-                    return result
+                        pass
         return slow(x1, x2)
 
     return method
