@@ -10,8 +10,8 @@ import pytest
 
 import bevel as bv
 import bevel.numpy as bnp
-from bevel import lax, random
-from bevel.core.source import Source
+from bevel import lax, nn, random
+from bevel.core.source import source_of
 
 LAM = np.array([0.0, 0.3, 5.0, 30.0, 1e4, np.nan], np.float32)
 COV = np.array([[2.0, 0.5], [0.5, 1.0]], np.float32)
@@ -438,7 +438,49 @@ def test_tracing_a_closure_again_is_no_reuse():
 def test_source_is_the_users_line():
     key = random.key(0)
     random.normal(key)
-    assert isinstance(key._tag.used, Source) and key._tag.used.file == __file__
+    used = source_of(key._tag.used)
+    line = test_source_is_the_users_line.__code__.co_firstlineno + 2
+    assert (used.file, used.line) == (__file__, line)
+
+
+SHARED = {
+    "closed over": lambda key: bv.vmap(lambda x: x + random.normal(key))(bnp.ones(3)),
+    "passed whole": lambda key: bv.vmap(lambda k, x: x + random.normal(k), (None, 0))(
+        key, bnp.ones(3)
+    ),
+    "split": lambda key: bv.vmap(lambda x: random.split(key))(bnp.ones(3)),
+    "jitted": lambda key: bv.jit(bv.vmap(lambda x: x + random.normal(key)))(bnp.ones(3)),
+    "of an outer row": lambda key: bv.vmap(
+        lambda k: bv.vmap(lambda x: x + random.normal(k))(bnp.ones(3))
+    )(random.split(key)),
+    "under grad": lambda key: bv.grad(lambda v: bv.vmap(lambda x: x * random.normal(key))(v).sum())(
+        bnp.ones(3)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_key_that_all_rows_share_is_reported(name):
+    with pytest.warns(random.KeyReuseWarning, match="shared by all rows of vmap of <lambda>") as w:
+        SHARED[name](random.key(0))
+    [message] = [str(one.message) for one in w]
+    assert f"{'split' if name == 'split' else 'normal'} at {__file__}" in message
+    assert "random.split(key, n), and map over the keys" in message
+
+
+def test_rows_may_have_keys_of_their_own_or_share_on_purpose():
+    key = random.key(0)
+    keys, x = random.split(random.key(1), 3), bnp.ones(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own = bv.vmap(lambda k, x: x + random.normal(k))(keys, x)
+        folded = bv.vmap(lambda i: random.normal(random.fold_in(key, i)))(bnp.arange(3))
+        same = bv.vmap(lambda x: x + random.normal(random.clone(key)))(x)
+        bv.vmap(lambda x: x + random.normal(random.key(3)))(x[:1])
+        model = nn.Dropout(0.5, rngs=nn.Rngs(0))
+        bv.vmap(model)(bnp.ones((3, 4)))
+        random.normal(key)  # none of these has consumed it
+    assert len(set(own.tolist())) == len(set(folded.tolist())) == 3 and len(set(same.tolist())) == 1
 
 
 # -- errors --------------------------------------------------------------------------------------

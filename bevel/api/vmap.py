@@ -27,7 +27,7 @@ from bevel.core.interpreter import state
 from bevel.core.ref import Cell, Scope, write_back
 from bevel.core.source import user_source, where
 from bevel.ops import transpose
-from bevel.random.keys import consume, was_consumed
+from bevel.random.keys import Consumed, consume, was_consumed
 from bevel.transforms.vmap import Axis, Batch, BatchTracer, with_batch_axis
 
 
@@ -223,7 +223,7 @@ def _run(
         return wrap(BatchTracer(interp, contents[cell]), fresh_tag(content._tag))
 
     output = Output()
-    with interp, Scope(what, lift) as scope:
+    with Consumed() as consumed, interp, Scope(what, lift) as scope:
         inner = [
             wrap(BatchTracer(interp, v) if b else v, fresh_tag(t))
             for v, b, t in zip(call.values, call.batched, call.tags, strict=True)
@@ -240,6 +240,8 @@ def _run(
             for cell, a in axes_of(module, axes[i], "vmap: out_axes").items()
             if cell not in scope.cells
         }
+    whole = [h._tag for h, b in zip(inner, call.batched, strict=True) if not b]
+    consumed.keep(every_row_of=what if axis > 1 else "", shared=whole)
     given = [leaf for leaf in call.leaves if isinstance(leaf, Handle)]
     for outer, h in zip(given, inner, strict=True):
         if was_consumed(h):

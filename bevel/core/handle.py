@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bevel.core.buffer import Buffer
-from bevel.core.source import Source
+from bevel.core.source import Spot
 
 
 class _Weak:
@@ -95,7 +95,7 @@ class KeyTag:
 
     def __init__(self, impl: str = "threefry2x32"):
         self.impl = impl
-        self.used: Source | None = None
+        self.used: Spot | None = None
         self.serial = next(_serials)
         self.children: dict[Any, Handle] = {}
 

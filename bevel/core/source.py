@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
-from types import FrameType
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -92,6 +93,30 @@ def user_source() -> Source | None:
     return Source(
         frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, "/".join(_scopes.names)
     )
+
+
+Spot = tuple[CodeType, int]
+"""An instruction of the user's: quick to note, for what may never be reported (`source_of`)."""
+
+
+def user_spot() -> Spot | None:
+    """The user's instruction that is running now."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not is_internal(code.co_filename):
+            return code, frame.f_lasti
+        frame = frame.f_back
+    return None
+
+
+def source_of(spot: Spot | None) -> Source | None:
+    """The line of an instruction."""
+    if spot is None:
+        return None
+    code, at = spot
+    positions = next(itertools.islice(code.co_positions(), at // 2, None), (None,))
+    return Source(code.co_filename, positions[0] or code.co_firstlineno, code.co_name)
 
 
 def where(source: Source | None) -> str:

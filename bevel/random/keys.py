@@ -13,7 +13,7 @@ import functools
 import operator
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from bevel.core import config, dtypes
 from bevel.core.errors import KeyReuseError, KeyReuseWarning
 from bevel.core.handle import KEY_WORDS, Handle, KeyTag, wrap
 from bevel.core.interpreter import Tracer, state
-from bevel.core.source import Source, user_source, where
+from bevel.core.source import Spot, source_of, user_spot, where
 from bevel.core.watch import Watch
 from bevel.numpy.arguments import size_of
 from bevel.numpy.convert import enter
@@ -86,7 +86,7 @@ def consume(name: str, key: Handle) -> None:
     """Note that a key is consumed here, by a draw or by a program; report it if it was before."""
     if config.get("key_reuse") == "allow":
         return
-    here, tag = user_source(), key._tag
+    here, tag = user_spot(), key._tag
     before, tag.used = tag.used, here
     if _notes.open is not None:
         _notes.open.append((tag, before, here, name))
@@ -96,8 +96,8 @@ def consume(name: str, key: Handle) -> None:
     retraced = before == here and state.current.outer is not None and not isinstance(key._v, Tracer)
     if not retraced:
         _report(
-            f"a random key is consumed a second time, by {name} at {where(here)}; the first was at "
-            f"{where(before)}",
+            f"a random key is consumed a second time, by {name} at {where(source_of(here))}; the "
+            f"first was at {where(source_of(before))}",
             "key, subkey = random.split(key), and give each draw a key of its own",
             here,
         )
@@ -138,20 +138,32 @@ class Consumed:
         for tag, before, _, _ in reversed(self._notes):
             tag.used = before
 
-    def keep(self, every_step_of: str = "") -> None:
-        """They are consumed after all; by every step of a loop, if it is named, which is reported
-        for keys from outside of it.
+    def keep(
+        self, every_step_of: str = "", every_row_of: str = "", shared: Sequence[Any] = ()
+    ) -> None:
+        """They are consumed after all; by every step of a loop, or for every row of a `vmap`, if
+        it is named, which is reported for keys from outside of it and those whose tags are
+        `shared`.
         """
         for tag, before, here, name in self._notes:
             if _notes.open is not None:
                 _notes.open.append((tag, before, here, name))
             tag.used = here
-            if every_step_of and tag.serial < self._start and config.get("key_reuse") != "allow":
+            if tag.serial >= self._start and tag not in shared:
+                continue
+            if every_step_of:
                 _report(
                     f"a random key from outside {every_step_of} is consumed by every step of it, "
-                    f"by {name} at {where(here)}",
+                    f"by {name} at {where(source_of(here))}",
                     "keys = random.split(key, n), and loop over the keys; or "
                     "random.fold_in(key, i) in step i",
+                    here,
+                )
+            if every_row_of:
+                _report(
+                    f"a random key is shared by all rows of {every_row_of}, which draw the same "
+                    f"numbers from it, by {name} at {where(source_of(here))}",
+                    "keys = random.split(key, n), and map over the keys too",
                     here,
                 )
 
@@ -198,16 +210,19 @@ _reported: dict[Any, Any] = {}
 """What `warnings` has shown, so that a loop is reported once."""
 
 
-def _report(what: str, instead: str, here: Source | None) -> None:
+def _report(what: str, instead: str, here: Spot | None) -> None:
     message = (
         f"{what}.\n"
         "Why: draws from one key are the same numbers, or correlated ones.\n"
         f"Write instead: {instead}. "
         "If the repetition is meant, random.clone(key), or `with random.allow_key_reuse():`."
     )
+    if config.get("key_reuse") == "allow":
+        return
     if config.get("key_reuse") == "error":
         raise KeyReuseError(message)
-    file, line = (here.file, here.line) if here else ("<unknown>", 0)
+    source = source_of(here)
+    file, line = (source.file, source.line) if source else ("<unknown>", 0)
     warnings.warn_explicit(message, KeyReuseWarning, file, line, registry=_reported)
 
 
