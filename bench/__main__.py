@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("imports", "eager", "calls", "steps", "transformer", "forecaster_peers")
+ALL = ("imports", "eager", "calls", "keys", "steps", "transformer", "forecaster_peers")
 
 
 def main(names: list[str]) -> None:
