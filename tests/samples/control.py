@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from bevel import ops
+from bevel.control.bounded_while import bounded_while
 from bevel.control.call import call, remat, remat_backward
 from bevel.control.composite import composite
 from bevel.control.cond import cond
@@ -120,6 +121,36 @@ WHILES = [
     ),
 ]
 
+
+def bounded(limit, levels, start=0.5, **kwargs):
+    """The counted loop; levels say after how many steps it stops in any case."""
+    return Sample(
+        bounded_while,
+        (scalar(limit, "int32"), scalar(0.8), scalar(0, "int32"), scalar(start)),
+        dict(cond=BELOW, body=GROW, n_cond=1, n_body=1, levels=levels),
+        grad=(1, 3),
+        **kwargs,
+    )
+
+
+BOUNDED = [
+    bounded(3, (2, 2), name="ends-in-a-chunk"),
+    bounded(2, (2, 3), name="one-chunk", second_order=False),
+    bounded(9, (2, 2), name="cut-off", second_order=False),
+    bounded(0, (2, 2), name="no-step", second_order=False),
+    bounded(9, (1, 1), name="one-step", second_order=False),
+    bounded(3, (4,), name="chunk", second_order=False),
+    bounded(3, (), name="step"),
+    Sample(
+        bounded_while,
+        (scalar(0.3),),
+        dict(cond=SMALL, body=DOUBLE, n_cond=0, n_body=0, levels=(3, 3)),
+        grad=(0,),
+        name="until",
+        second_order=False,
+    ),
+]
+
 # -- cond
 
 BRANCHES = (
@@ -173,4 +204,4 @@ SOLVE = Sample(
     grad=(0, 1),
 )
 
-SAMPLES = [*CALLS, KEEP_SIN, *SCANS, *WHILES, *CONDS, *CUSTOM, SOLVE]
+SAMPLES = [*CALLS, KEEP_SIN, *SCANS, *WHILES, *BOUNDED, *CONDS, *CUSTOM, SOLVE]
