@@ -474,36 +474,6 @@ def test_eager_runs_everything_as_plain_python():
         bv.jit(lambda x: bv.debug.eager(f)(x))(1.0)
 
 
-def test_breakpoint_is_pdb_in_the_users_frame_when_eager(monkeypatch):
-    frames = []
-    monkeypatch.setattr("pdb.Pdb.set_trace", lambda self, frame=None: frames.append(frame))
-
-    def f(x):
-        inside = x * 2
-        bv.debug.breakpoint()
-        return inside
-
-    bv.debug.eager(bv.jit(f))(3.0)
-    assert frames[0].f_code is f.__code__ and float(frames[0].f_locals["inside"]) == 6
-
-
-def test_breakpoint_in_a_program_has_the_values(monkeypatch):
-    seen = {}
-    monkeypatch.setattr(
-        "code.interact", lambda banner, local, exitmsg: seen.update(local, b=banner)
-    )
-
-    @bv.jit
-    def f(x):
-        inside = x * 2
-        bv.debug.breakpoint()
-        return inside
-
-    f(3.0)
-    bv.effects_barrier()
-    assert float(seen["inside"]) == 6 and HERE in seen["b"] and "inside" in seen["b"]
-
-
 # -- waits and transfers ---------------------------------------------------------------------------
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from bevel.api.flat import Output, as_handle, rewrap, type_text
+from bevel.api.flat import Output, as_handle, cells_of, is_array_like, rewrap, type_text
 from bevel.api.naming import cell_name
+from bevel.core import tree
 from bevel.core.aval import Aval, aval_of
 from bevel.core.errors import StateError
 from bevel.core.graph import Graph, GraphBuilder, Var
@@ -71,7 +72,7 @@ class Body:
             outs = self.output.flatten(result, what)
             left = [as_handle(c._read(), f"the content of a cell in {what}") for c in forced]
             self.forced_tags = [h._tag for h in left]
-        self.drawn = [i for i, h in enumerate(inner) if was_consumed(h)]
+            self.drawn = [i for i, h in enumerate(inner) if was_consumed(h)]
         self.changed = list(scope.changed())
         self.graph, self.consts = builder.finish(
             [*inputs, *[cell_inputs[c] for c in carried]], [*outs, *[h._v for h in left]]
@@ -112,6 +113,27 @@ def refuse_writes(
             "Why: it may run any number of times, or never, so what it writes has no meaning.\n"
             "Write instead: return the new value from the function and write it outside."
         )
+
+
+def with_arrays(
+    fun: Callable[..., Any], args: tuple, kwargs: dict[str, Any], what: str
+) -> tuple[Callable[..., Any], list[Handle]]:
+    """A call as a function of the arrays among its arguments, and those; modules and other leaves
+    stay as they are.
+    """
+    leaves, treedef = tree.flatten((args, kwargs))
+    plain = [isinstance(x, Handle) or (cells_of(x) is None and is_array_like(x)) for x in leaves]
+    handles = [
+        as_handle(x, f"an argument of {what}") for x, p in zip(leaves, plain, strict=True) if p
+    ]
+
+    def flat(*hs: Any) -> Any:
+        given = iter(hs)
+        mixed = [next(given) if p else x for x, p in zip(leaves, plain, strict=True)]
+        a, kw = tree.unflatten(treedef, mixed)
+        return fun(*a, **kw)
+
+    return flat, handles
 
 
 def body_with_state(what: str, fun: Callable[..., Any], handles: Sequence[Handle]) -> Body:

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bevel.api.body import body_with_state
+from bevel.api.body import body_with_state, with_arrays
 from bevel.api.flat import as_handle, as_tuple, described, normalize_argnums
 from bevel.control.call import remat as remat_op
 from bevel.core import tree
-from bevel.core.handle import Handle, fresh_tag, wrap
+from bevel.core.handle import fresh_tag, wrap
 from bevel.ops import name as name_op
 
 
@@ -121,24 +121,13 @@ def remat(
         if policy is checkpoint_policies.everything_saveable:
             return fun(*args, **kwargs)
         nondiff = normalize_argnums(static_argnums, len(args), what)
-        leaves, treedef = tree.flatten(
-            (tuple(a for i, a in enumerate(args) if i not in nondiff), kwargs)
-        )
-        plain = [
-            isinstance(x, Handle) or hasattr(x, "__array__") or isinstance(x, int | float | complex)
-            for x in leaves
-        ]
-        handles = [
-            as_handle(x, f"an argument of {what}") for x, p in zip(leaves, plain, strict=True) if p
-        ]
 
-        def flat(*hs: Any) -> Any:
-            given = iter(hs)
-            mixed = [next(given) if p else x for x, p in zip(leaves, plain, strict=True)]
-            dynamic, kw = tree.unflatten(treedef, mixed)
+        def call(*dynamic: Any, **kw: Any) -> Any:
             rest = iter(dynamic)
             return fun(*[a if i in nondiff else next(rest) for i, a in enumerate(args)], **kw)
 
+        dynamic = tuple([a for i, a in enumerate(args) if i not in nondiff])
+        flat, handles = with_arrays(call, dynamic, kwargs, what)
         body = body_with_state(what, flat, handles)
         body.consume(handles)
         cells = [c._read() for c in body.carried]

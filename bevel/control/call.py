@@ -111,13 +111,19 @@ def _batch(axis, args, batched, *, graph, name):
     return call(*args, graph=g, name=name), mask
 
 
+def check_graph(op: Callable[[], Op], field: str = "graph") -> Callable[..., Sequence[Any]]:
+    """The `check` rule of an op that evaluates one graph on its operands once."""
+    return lambda checks, args, params: checks.through(op(), args, params, field)
+
+
 def _dce(params, used):
     graph, keep = prune(params["graph"], used)
     return {**params, "graph": graph}, keep, indices(used)
 
 
-call = Op(
+call: Op = Op(
     "call",
+    check=check_graph(lambda: call),
     abstract=_abstract,
     reference=lambda *xs, graph, name: tuple(evaluate(graph, xs)),
     lower=_lower,
@@ -250,8 +256,9 @@ def _barrier_lower(b, *vals, graph):
     return tuple(b.lower(graph, b.optimization_barrier(vals)))
 
 
-remat = Op(
+remat: Op = Op(
     "remat",
+    check=check_graph(lambda: remat),
     abstract=lambda *avals, graph, policy, prevent_cse: tuple(graph.out_avals),
     reference=lambda *xs, graph, policy, prevent_cse: tuple(evaluate(graph, xs)),
     lower=lambda b, *vals, graph, policy, prevent_cse: tuple(b.lower(graph, vals)),
@@ -269,8 +276,9 @@ remat = Op(
 `prevent_cse` keeps XLA from merging the recomputation with the first computation.
 """
 
-remat_backward = Op(
+remat_backward: Op = Op(
     "remat_backward",
+    check=check_graph(lambda: remat_backward),
     abstract=lambda *avals, graph: tuple(graph.out_avals),
     reference=lambda *xs, graph: tuple(evaluate(graph, xs)),
     lower=_barrier_lower,

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from bevel.control.call import drop, indices, linear_part, merge, pick, prune
+from bevel.control.scan import scan
+from bevel.core.aval import Aval, aval_of
 from bevel.core.graph import Graph, evaluate, trace_closed
 from bevel.core.interpreter import run_under
 from bevel.core.op import Op, is_undefined
@@ -61,8 +63,13 @@ def _batch(axis, args, batched, *, branches):
 
 
 def _batch_all(axis, index, operands, flags, branches):
-    """Rows choose different branches: run all of them and select."""
+    """Rows choose different branches: run all of them and select; but branches with effects are
+    run row by row, so that a row has those of its own branch only.
+    """
     force = (True,) * len(branches[0].outputs)
+    names = frozenset().union(*[g.axis_names for g in branches])
+    if any(g.effect for g in branches) and axis.name not in names:
+        return _row_by_row(axis, index, operands, flags, branches), force
     results = [evaluate(batch_graph(g, axis, flags, force)[0], operands) for g in branches]
     outs = results[-1]
     for i in reversed(range(len(branches) - 1)):
@@ -75,6 +82,28 @@ def _batch_all(axis, index, operands, flags, branches):
             for r, o in zip(results[i], outs, strict=True)
         ]
     return tuple(outs), force
+
+
+def _row_by_row(axis, index, operands, flags, branches):
+    fixed, rows = drop(flags, operands), pick(flags, operands)
+
+    def body(*xs):
+        n = len(fixed)
+        return list(cond(xs[n], *merge(flags, xs[n + 1 :], xs[:n]), branches=branches))
+
+    each = [Aval(tuple(r.shape)[1:], r.dtype) for r in (index, *rows)]
+    graph = trace_closed(body, [*map(aval_of, fixed), *each], "vmap")
+    return scan(
+        *fixed,
+        index,
+        *rows,
+        body=graph,
+        length=int(axis),
+        reverse=False,
+        unroll=1,
+        n_consts=len(fixed),
+        n_carry=0,
+    )
 
 
 def _is_negative(index: Any, axis: int) -> Any:
@@ -165,8 +194,21 @@ def _dce(params, used):
     return {"branches": graphs}, [0, *[i + 1 for i in keep]], indices(used)
 
 
+def _check(checks, args, params):
+    index, *operands = args
+    inner = [checks.graph(g, operands) for g in params["branches"]]
+    if not any(inner):
+        return checks.plain(cond, args, params)
+    width = max([g.width for g in inner if g is not None])
+    graphs = [checks.graph(g, operands, width) for g in params["branches"]]
+    clean = [all(flags) for flags in zip(*[g.clean for g in graphs], strict=True)]
+    outs = cond(index, *operands, branches=tuple([g.graph for g in graphs]))
+    return checks.take(outs, width, clean)
+
+
 cond = Op(
     "cond",
+    check=_check,
     abstract=_abstract,
     reference=_reference,
     lower=_lower,

@@ -60,8 +60,24 @@ def _jvp_batch(axis, args, batched, *, graph, rule, closed=None):
     return custom_jvp_call(*args, graph=g, rule=batched_rule, closed=closed), mask
 
 
+def _jvp_check(checks, args, params):
+    """The rule is the user's; the error is that of the function."""
+    inner, n = checks.graph(params["graph"], args), len(params["graph"].outputs)
+    if inner is None:
+        return checks.plain(custom_jvp_call, args, params)
+
+    def rule(primals, tangents):
+        outs, touts = params["rule"](primals, tangents)
+        error = evaluate(inner.graph, primals)[n:]
+        return [*outs, *error], [*touts, *[None] * len(error)]
+
+    outs = custom_jvp_call(*args, **{**params, "graph": inner.graph, "rule": rule})
+    return checks.take(outs, inner.width, inner.clean)
+
+
 custom_jvp_call = Op(
     "custom_jvp_call",
+    check=_jvp_check,
     abstract=lambda *avals, graph, rule, closed=None: tuple(graph.out_avals),
     reference=lambda *xs, graph, rule, closed=None: tuple(evaluate(graph, xs)),
     lower=lambda b, *vals, graph, rule, closed=None: tuple(b.lower(graph, vals)),
@@ -140,8 +156,26 @@ def batch_backward(
     return merge(has, outs, [None] * (len(has) - sum(has)))
 
 
+def _vjp_check(checks, args, params):
+    """The rules are the user's; the error is that of the function."""
+    inner, n = checks.graph(params["graph"], args), len(params["graph"].outputs)
+    if inner is None:
+        return checks.plain(custom_vjp_call, args, params)
+
+    def fwd(*primals):
+        outs, residuals = params["fwd"](*primals)
+        return [*outs, *evaluate(inner.graph, primals)[n:]], residuals
+
+    def bwd(residuals, cts):
+        return params["bwd"](residuals, cts[:n])
+
+    new = {**params, "graph": inner.graph, "fwd": fwd, "bwd": bwd}
+    return checks.take(custom_vjp_call(*args, **new), inner.width, inner.clean)
+
+
 custom_vjp_call = Op(
     "custom_vjp_call",
+    check=_vjp_check,
     abstract=lambda *avals, graph, fwd, bwd, closed=None: tuple(graph.out_avals),
     reference=lambda *xs, graph, fwd, bwd, closed=None: tuple(evaluate(graph, xs)),
     lower=lambda b, *vals, graph, fwd, bwd, closed=None: tuple(b.lower(graph, vals)),

@@ -541,8 +541,36 @@ def _scan_dce(params, used):
     return params, keep, indices(wanted)
 
 
+def _scan_check(checks, args, params):
+    """The error is one more carry."""
+    body, n_consts, n_carry = params["body"], params["n_consts"], params["n_carry"]
+    inner = checks.graph(body, args)
+    if inner is None:
+        return checks.plain(scan, args, params)
+    none = checks.nothing(inner.width)
+    k, n_out = len(none), len(body.outputs)
+
+    def step(*flat):
+        consts, carry, rest = _split(flat, n_consts, n_carry)
+        outs = evaluate(inner.graph, [*consts, *carry, *rest[k:]])
+        error = checks.first(rest[:k], outs[n_out:])
+        return [*outs[:n_carry], *error, *outs[n_carry:n_out]]
+
+    avals = body.in_avals
+    avals[n_consts + n_carry : n_consts + n_carry] = map(aval_of, none)
+    graph = inner.graph.cached(
+        ("scan check", n_consts, n_carry), lambda: trace_closed(step, avals, "scan")
+    )
+    consts, carry, xs = _split(args, n_consts, n_carry)
+    new = {**params, "body": graph, "n_carry": n_carry + k}
+    outs = scan(*consts, *carry, *none, *xs, **new)
+    outs = [*outs[:n_carry], *outs[n_carry + k :], *outs[n_carry : n_carry + k]]
+    return checks.take(outs, inner.width, inner.clean)
+
+
 scan = Op(
     "scan",
+    check=_scan_check,
     abstract=_scan_abstract,
     reference=_scan_reference,
     lower=_scan_lower,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bevel.control.call import check_graph
 from bevel.core.aval import aval_of
 from bevel.core.graph import Graph, evaluate
 from bevel.core.op import Op, is_undefined
@@ -87,8 +88,9 @@ def _batch(axis, args, batched, *, matvec, solve, transpose_solve, vecmat, n_con
     return outs, (True,) * len(outs)
 
 
-linear_solve = Op(
+linear_solve: Op = Op(
     "linear_solve",
+    check=check_graph(lambda: linear_solve, "solve"),
     abstract=lambda *avals, solve, **params: tuple(solve.out_avals),
     reference=_reference,
     lower=lambda b, *vals, solve, **params: tuple(b.lower(solve, vals)),

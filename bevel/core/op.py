@@ -8,8 +8,8 @@ above.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from bevel.core import watch as _watch  # noqa: F401 (its settings hold from the first op on)
 from bevel.core.errors import Unsupported as UnsupportedError
@@ -49,6 +49,24 @@ zero_tangent = _Marker("zero_tangent")
 """jvp rule of an op whose results carry no derivative (comparisons, integers, sign)."""
 
 
+class Misuse(NamedTuple):
+    """What can be wrong with the operands of an op, such as an index out of bounds.
+
+    - `kind`: the class of the error.
+    - `looks`: the operands it depends on.
+    - `find(values, avals, params) -> (bad, facts)`: whether something is wrong, a bool scalar, and
+      small values for the message, written with ops: it runs on numbers and in programs. None where
+      nothing can be. `values` are the operands looked at, `avals` those of all.
+    - `text(facts, avals, params) -> (what, fix)`: what is wrong, from the facts as NumPy arrays,
+      and what to write instead.
+    """
+
+    kind: type[Exception]
+    looks: slice
+    find: Callable[[Sequence[Any], Sequence[Any], dict[str, Any]], tuple[Any, list[Any]] | None]
+    text: Callable[[Sequence[Any], Sequence[Any], dict[str, Any]], tuple[str, str]]
+
+
 def is_undefined(x: Any) -> bool:
     """Tell whether an operand of a transpose rule is the linear one."""
     return type(x) is Undefined
@@ -84,8 +102,9 @@ class Op:
     - `collective(axis, x, batched, **params)`: the batch rule over the mapped axis that the op
       names
       (`params["axis_name"]`); `axis` is its size as an int, with its `name`.
-    - `misuse(*ndarrays, **params)` -> (exception class, text) or None: what `bv.debug.checked`
-      reports, such as an index out of bounds.
+    - `misuse`: a `Misuse`, what `bv.debug.checked` and `checkify` report of its operands.
+    - `check(checks, args, params)` -> outs: an op that holds graphs, with what goes wrong in them
+      found (`bevel/transforms/checking.py`).
     - `effect`: must run even if its results are unused.
     - `compile_above`: eagerly, operands larger than this run as a one-op XLA program (None: never).
     """
@@ -93,6 +112,7 @@ class Op:
     __slots__ = (
         "abstract",
         "batch",
+        "check",
         "collective",
         "compile_above",
         "dce",
@@ -123,7 +143,8 @@ class Op:
         dce: Callable[..., Any] | None = None,
         compile_above: int | None = None,
         collective: Callable[..., Any] | None = None,
-        misuse: Callable[..., tuple[type[Exception], str] | None] | None = None,
+        misuse: Misuse | None = None,
+        check: Callable[..., Sequence[Any]] | None = None,
     ):
         self.name = name
         self.abstract = abstract
@@ -139,6 +160,7 @@ class Op:
         self.compile_above = compile_above
         self.collective = collective
         self.misuse = misuse
+        self.check = check
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         return state.current.run(self, args, params)

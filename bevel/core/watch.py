@@ -40,7 +40,7 @@ _WHERE = (
 _NAN, _INF = "a NaN", "an infinity"
 
 
-_MOVES = frozenset(
+MOVES = frozenset(
     "broadcast_in_dim concatenate convert dynamic_slice dynamic_update_slice gather pad reshape "
     "rev scatter select slice sort split transpose".split()
 )
@@ -97,6 +97,36 @@ def described(array: np.ndarray) -> str:
     return f"{name}{span}" + "".join([f", {n} {what}" for n, what in counts if n])
 
 
+class Reference(Eager):
+    """Runs ops with one result by their reference rules, wherever new arrays live."""
+
+    __slots__ = ()
+
+    def run(self, op, args, params):
+        return np.asarray(run_quietly(op.reference, *args, **params))
+
+
+REFERENCE = Reference(None, "eager evaluation")
+
+
+def misused(
+    op: Any, facts: Sequence[Any], avals: Sequence[Any], params: dict[str, Any], src: Source | None
+) -> Exception:
+    """The error for an op whose operands are wrong, in the way that its `misuse` found."""
+    what, fix = op.misuse.text(facts, avals, params)
+    place = f"in `{op.name}` at {where(src)}{_line(src)}"
+    return op.misuse.kind(f"{what}, {place}\nWrite instead: {fix}.")
+
+
+def came_in(name: str, src: Source | None) -> FloatingPointError:
+    """The error for a NaN that an op was given and did not make."""
+    return FloatingPointError(
+        f"{_NAN} came in with an operand of `{name}` at {where(src)}{_line(src)}\n"
+        "Why: the data, or a constant, had it already; no op of the program made it.\n"
+        "Write instead: bnp.nan_to_num(x), or leave those rows out before."
+    )
+
+
 class Watch(Eager):
     """Runs ops as `Eager` does, and looks at what they take and give."""
 
@@ -141,11 +171,13 @@ class Watch(Eager):
         return out
 
     def _check_use(self, op: Any, args: Sequence[Any], params: dict[str, Any]) -> None:
-        error = op.misuse(*[to_numpy(a) for a in args], **params)
-        if error is not None:
-            kind, text = error
-            src = user_source()
-            raise kind(f"{text}, in `{op.name}` at {where(src)}{_line(src)}")
+        if op.misuse.kind is ZeroDivisionError and not dtypes.is_integer(args[0].dtype):
+            return
+        avals, looked_at = list(map(aval_of, args)), [to_numpy(a) for a in args[op.misuse.looks]]
+        with under(REFERENCE):
+            found = op.misuse.find(looked_at, avals, params)
+        if found is not None and found[0]:
+            raise misused(op, found[1], avals, params, user_source())
 
     def bad(self, value: Any) -> str | None:
         """What is wrong with a value, if something is."""
@@ -163,13 +195,8 @@ class Watch(Eager):
         if not any(map(self.bad, given)):
             origin = Origin(op.name, src, found, tuple(given))
             raise FloatingPointError(_message(what, origin, self.selected, _backward()))
-        if what == _NAN and op.name not in _MOVES:
-            raise FloatingPointError(
-                f"a NaN came in with an operand of `{params.get('name', op.name)}` at "
-                f"{where(src)}{_line(src)}\n"
-                "Why: the data, or a constant, had it already; no op of the program made it.\n"
-                "Write instead: bnp.nan_to_num(x), or leave those rows out before."
-            )
+        if what == _NAN and op.name not in MOVES:
+            raise came_in(params.get("name", op.name), src)
 
     def _search(self, op, args, params, values) -> None:
         """Raise for the op that made the bad values which these results are made of.
@@ -263,22 +290,39 @@ def _is_zero_times(origin: Origin) -> bool:
     return origin.op in ("mul", "div") and any([(x == 0).any() for x in origin.operands])
 
 
+def _made(what: str, op: str, src: Source | None, phase: str = "") -> str:
+    return f"{what} was made by `{op}`{phase} at {where(src)}{_line(src)}"
+
+
+def _advice(op: str, src: Source | None) -> Iterator[str]:
+    line = _line(src)
+    if op == "div" and line and "/" not in line and "div" not in line:
+        yield "Why: it belongs to the derivative of that line, which has none where it is singular."
+        yield f"Write instead: bnp.sqrt(x + eps) for a square root or a norm at 0, or {_SAFE}."
+    elif op in _ADVICE:
+        yield f"Write instead: {_ADVICE[op]}."
+        yield f"If a `where` leaves this value out, it is computed all the same: {_SAFE}."
+    else:
+        yield "To look around there: bv.debug.eager(f)(...) under pdb."
+
+
+def made_nan(op: str, src: Source | None, outs: str, operands: str) -> FloatingPointError:
+    """The error for an op that made a NaN of numbers, where only shapes are known."""
+    made = f"It made {outs}, of {operands}." if operands else f"It made {outs}."
+    return FloatingPointError("\n".join([_made(_NAN, op, src), made, *_advice(op, src)]))
+
+
 def _lines(what: str, origin: Origin, selected: Source | None, backward: bool) -> Iterator[str]:
     phase = " in the backward pass, by the derivative of the line" if backward else ""
-    yield (
-        f"{what} was made by `{origin.op}`{phase} at {where(origin.source)}{_line(origin.source)}"
-    )
+    yield _made(what, origin.op, origin.source, phase)
     operands = ", of " + "; ".join(map(described, origin.operands)) if origin.operands else ""
     yield f"It made {described(origin.out)}{operands}."
     if selected is not None and what == _NAN and _is_zero_times(origin):
         yield f"Why: {_WHERE.format(where(selected))}."
     elif any([dtypes.is_inexact(x.dtype) and np.isinf(x).any() for x in origin.operands]):
         yield "Why: an operand is infinite already. bv.debug.infs() names the line that made it so."
-    elif origin.op in _ADVICE:
-        yield f"Write instead: {_ADVICE[origin.op]}."
-        yield f"If a `where` leaves this value out, it is computed all the same: {_SAFE}."
     else:
-        yield "To look around there: bv.debug.eager(f)(...) under pdb."
+        yield from _advice(origin.op, origin.source)
 
 
 def _message(what: str, origin: Origin, selected: Source | None, backward: bool) -> str:

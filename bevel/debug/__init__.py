@@ -6,6 +6,7 @@
 | to stop and look around | `debug.breakpoint()`; `debug.eager(f)(x)` under pdb |
 | the line that made a NaN or an infinity | `with debug.nans(): ...`, `with debug.infs(): ...` |
 | the line of an index out of bounds | `debug.checked(f)(x)` |
+| the same in compiled programs, as a value | `err, y = bv.jit(checkify.checkify(f, errors))(x)` |
 | why a jitted function is traced again | `with debug.explain_retraces(): ...` |
 | to state what must hold | `bv.check(x > 0, "x is {x}", x=x)` |
 | the lines that wait for the device | `with debug.host_syncs() as syncs: ...` |
@@ -21,4 +22,5 @@ __getattr__, __dir__, __all__ = attach(
         "bevel.debug.prints": ["breakpoint", "callback", "print"],
         "bevel.debug.waits": ["host_syncs"],
     },
+    modules={"checkify": "bevel.debug.checkify"},
 )

@@ -6,17 +6,20 @@ How it works: `bevel.core.watch`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from bevel.api.flat import name_of
+from bevel.api.flat import as_handle, name_of
 from bevel.core import config
+from bevel.core.aval import aval_of
 from bevel.core.errors import CheckError
 from bevel.core.interpreter import state
-from bevel.core.source import user_source, where
-from bevel.debug.prints import callback, check_format
+from bevel.core.source import Source, user_source, where
+from bevel.debug.prints import arrays_in, check_format
+from bevel.ops import effect_callback, eq, reduce_or, zeros_like
+from bevel.transforms.checking import Failure, Found, Report, fails
 
 
 def nans(enable: bool = True) -> config.config:
@@ -86,8 +89,9 @@ def checked(fun: Callable[..., Any]) -> Callable[..., Any]:
 
     Compiled code moves an index that is out of bounds to the edge, or drops what is written there,
     and eager code raises only for indices it knows. Here jitted functions, loops and derivatives
-    run op by op, and every gather, scatter and dynamic slice is looked at, whatever its `mode`.
-    For a whole run: the setting `debug_bounds` (`BEVEL_DEBUG_BOUNDS=1`).
+    run op by op, and every index and slice is looked at, unless a `mode` or `fill_value` says what
+    is to happen out of bounds. For a whole run: the setting `debug_bounds`
+    (`BEVEL_DEBUG_BOUNDS=1`). In compiled programs, on a device: `checkify.checkify`.
 
     Costs: what eager code does, about a microsecond an op and step of a loop on the CPU and tens
     of them on an accelerator, and no fusion.
@@ -122,7 +126,7 @@ def check(pred: Any, msg: str, *args: Any, **kwargs: Any) -> None:
 
     A program calls back into Python for it, each time (per row under `vmap`). As programs run while
     Python goes on, the error appears where a result is read, at `bv.effects_barrier()`, or at the
-    end.
+    end. Under `checkify.checkify` nothing is called: the error is a result.
 
     Args:
         pred: bool, or an array of them that must all be true.
@@ -144,14 +148,51 @@ def check(pred: Any, msg: str, *args: Any, **kwargs: Any) -> None:
     ...     print(str(e)[:33])
     check failed: x is negative: -1.0
     """
-    check_format("check", msg, args, kwargs)
-    place = where(user_source())
+    state_claim("check", pred, msg, args, kwargs)
 
-    def verify(holds: Any, *values: Any, **named: Any) -> None:
-        if not np.all(holds):
-            raise CheckError(f"check failed: {msg.format(*values, **named)}, at {place}")
 
-    callback(verify, pred, *args, **kwargs)
+def state_claim(
+    what: str, pred: Any, msg: str, args: tuple, kwargs: dict[str, Any], silent: bool = False
+) -> None:
+    """Put a `Claim` into the program."""
+    check_format(what, msg, args, kwargs)
+    arrays, rebuilt = arrays_in(args, kwargs)
+    values = [as_handle(x, f"an argument of {what}")._v for x in (pred, *arrays)]
+    claim = Claim(msg, rebuilt, user_source(), silent)
+    effect_callback(*values, fn=claim, out_avals=(), vectorized="sequential", ordered=False)
+
+
+class Claim(Report):
+    """A condition that a user stated; as a callback it raises where it does not hold."""
+
+    kind = CheckError
+
+    def __init__(self, msg: str, rebuilt: Callable[..., Any], source: Source | None, silent: bool):
+        self.msg = msg
+        self.silent = silent
+        self.rebuilt = rebuilt
+        self.source = source
+
+    def error(self, values: Sequence[Any]) -> Exception:
+        """What to raise, from the values for the message's fields."""
+        args, kwargs = self.rebuilt(values)
+        text = self.msg.format(*args, **kwargs)
+        return CheckError(f"check failed: {text}, at {where(self.source)}")
+
+    def __call__(self, holds: Any, *values: Any) -> tuple[()]:
+        """Raise, in a program that is not checked."""
+        if not self.silent and not np.all(holds):
+            raise self.error(values)
+        return ()
+
+    def found(self, values: Sequence[Any]) -> Found:
+        """The error as a value."""
+        holds, *shown = values
+        wrong = eq(holds, zeros_like(holds))
+        bad = reduce_or(wrong, axes=tuple(range(len(wrong.shape))))
+        layout = tuple(map(aval_of, shown))
+        about = ("check", self.msg, str(self.source), repr(self.rebuilt([None] * len(shown))))
+        return fails(bad, Failure(about, layout, self.error), shown)
 
 
 def eager(fun: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,11 +4,10 @@ transform.
 
 from __future__ import annotations
 
-import code
 import pdb
 import string
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bevel.api.callbacks import io_callback
@@ -16,7 +15,8 @@ from bevel.api.flat import is_array_like
 from bevel.core import tree
 from bevel.core.handle import Handle, KeyTag
 from bevel.core.interpreter import Tracer
-from bevel.core.source import user_frame, user_source, where
+from bevel.core.source import user_frame
+from bevel.debug.console import Console, stack_of
 
 _print = print
 
@@ -38,21 +38,32 @@ def callback(
     >>> bv.effects_barrier(); int(seen[0])
     3
     """
+    arrays, rebuilt = arrays_in(args, kwargs)
+
+    def call(*values: Any) -> None:
+        a, kw = rebuilt(values)
+        callback(*a, **kw)
+
+    io_callback(call, None, *arrays, ordered=ordered)
+
+
+def arrays_in(args: tuple, kwargs: dict[str, Any]) -> tuple[list[Any], Callable[..., Any]]:
+    """The arrays in arguments, and what gives `(args, kwargs)` with other values in their places.
+
+    Random keys and leaves that are no arrays stay as they are.
+    """
     leaves, treedef = tree.flatten((args, kwargs))
     dynamic = [
         is_array_like(x) and not (isinstance(x, Handle) and type(x._tag) is KeyTag) for x in leaves
     ]
-
-    arrays = [x for x, d in zip(leaves, dynamic, strict=True) if d]
     static = [None if d else x for x, d in zip(leaves, dynamic, strict=True)]
 
-    def call(*values: Any) -> None:
+    def rebuilt(values: Sequence[Any]) -> Any:
         given = iter(values)
         filled = [next(given) if d else x for x, d in zip(static, dynamic, strict=True)]
-        a, kw = tree.unflatten(treedef, filled)
-        callback(*a, **kw)
+        return tree.unflatten(treedef, filled)
 
-    io_callback(call, None, *arrays, ordered=ordered)
+    return [x for x, d in zip(leaves, dynamic, strict=True) if d], rebuilt
 
 
 def check_format(what: str, fmt: str, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -98,24 +109,40 @@ def print(fmt: str, *args: Any, ordered: bool = False, **kwargs: Any) -> None:  
 def breakpoint(*, backend: str | None = None) -> None:  # noqa: A001 (jax.debug.breakpoint)
     """Stop here and look around.
 
-    In eager code this is `pdb` in your own frame. In a traced function a console opens when the
-    compiled program gets here; it has the function's local variables, arrays with their values.
+    In eager code this is `pdb` in your own frame. In a traced function a console with pdb's
+    commands (p, u, d, l, w, a, c, q) opens when the compiled program gets here, for each row under
+    `vmap`: it has your functions, from the one that stopped to the one that called the jitted one,
+    and their variables, arrays with their values.
     """
     frame = user_frame()
     if frame is None:
         return
-    local = dict(frame.f_locals)
-    traced = {k: v for k, v in local.items() if isinstance(v, Handle) and isinstance(v._v, Tracer)}
-    if not traced:
+    stack = stack_of(frame)
+    traced = [
+        {k: v for k, v in f.variables.items() if any(map(_is_traced, tree.leaves(v)))}
+        for f in stack
+    ]
+    if not any(traced):
         pdb.Pdb().set_trace(frame)
         return
-    names = ", ".join(sorted(local))
-    banner = f"bevel breakpoint at {where(user_source())}\nvariables: {names}\nCtrl-D to continue."
+    # The program outlives these frames: it keeps texts of traced values that it cannot give.
+    known = [
+        f._replace(variables={k: repr(v) if k in t else v for k, v in f.variables.items()})
+        for f, t in zip(stack, traced, strict=True)
+    ]
+    given = [{k: v for k, v in t.items() if not _holds_key(v)} for t in traced]
 
-    # The program outlives this frame: it keeps texts of traced values that it cannot give.
-    known = {**frame.f_globals, **{k: repr(v) if k in traced else v for k, v in local.items()}}
+    def console(values: list[dict[str, Any]]) -> None:
+        Console(
+            [f._replace(variables={**f.variables, **v}) for f, v in zip(known, values, strict=True)]
+        ).cmdloop()
 
-    def console(values: dict[str, Any]) -> None:
-        code.interact(banner, local={**known, **values}, exitmsg="")
+    callback(console, given, ordered=True)
 
-    callback(console, {k: v for k, v in traced.items() if type(v._tag) is not KeyTag}, ordered=True)
+
+def _is_traced(x: Any) -> bool:
+    return isinstance(x, Handle) and isinstance(x._v, Tracer)
+
+
+def _holds_key(x: Any) -> bool:
+    return any(isinstance(v, Handle) and type(v._tag) is KeyTag for v in tree.leaves(x))

@@ -17,6 +17,7 @@ from bevel.core.handle import wrap
 from bevel.lax.operands import checked, one_dtype, require
 from bevel.numpy.arguments import cast, integer, number
 from bevel.numpy.convert import enter
+from bevel.ops.indexing import Unasked
 
 
 class GatherDimensionNumbers(NamedTuple):
@@ -51,7 +52,7 @@ class GatherScatterMode(enum.Enum):
 
 def _mode(name: str, mode: Any, default: str = "fill") -> str:
     if mode is None:
-        return default
+        return Unasked(default)
     if isinstance(mode, GatherScatterMode):
         return mode.value
     known = {

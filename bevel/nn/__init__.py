@@ -41,6 +41,7 @@ __getattr__, __dir__, __all__ = attach(
         "bevel.api.vmap": [
             "vmap",
         ],
+        "bevel.debug.checkify": ["checkify"],
         "bevel.lax.branches": [
             "cond",
             "switch",

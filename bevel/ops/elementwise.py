@@ -12,10 +12,10 @@ import numpy as np
 
 from bevel.core import dtypes
 from bevel.core.dtypes import ALL, COMPLEX, FLOAT, INT, NUMBER
-from bevel.core.op import Op, Unsupported, is_undefined, linear, multilinear, zero_tangent
-from bevel.ops.base import HALF, check_dtype, full_like, zeros_like
+from bevel.core.op import Misuse, Op, Unsupported, is_undefined, linear, multilinear, zero_tangent
+from bevel.ops.base import HALF, check_dtype, full_like, reduce_sum, zeros_like
 from bevel.ops.families import binary, unary, via_float32
-from bevel.ops.logic import eq, lt, select
+from bevel.ops.logic import convert, eq, gt, lt, select
 
 INEXACT = FLOAT + COMPLEX
 
@@ -92,16 +92,21 @@ rem = binary(
 )
 
 
-def _zero_divisor(x, y):
-    if dtypes.kind(y.dtype) not in "iu" or y.all():
-        return None
-    return (
-        ZeroDivisionError,
-        f"{x.dtype.name} numbers are divided by zero ({np.count_nonzero(y == 0)} of them)",
+def _find_zeros(values, avals, params):
+    count = reduce_sum(
+        convert(eq(values[0], zeros_like(values[0])), dtype=dtypes.int32),
+        axes=tuple(range(avals[1].ndim)),
     )
+    return gt(count, zeros_like(count)), [count]
 
 
-div.misuse = rem.misuse = _zero_divisor
+def _zeros_text(facts, avals, params):
+    what = f"{avals[0].dtype.name} numbers are divided by zero ({int(facts[0])} of them)"
+    return what, "x / bnp.where(y == 0, 1, y), and what the result is to be there"
+
+
+div.misuse = Misuse(ZeroDivisionError, slice(1, 2), _find_zeros, _zeros_text)
+rem.misuse = div.misuse
 
 square = unary(
     "square", np.square, lambda b, x: b.multiply(x, x), lambda ctx, t, x: mul(t, add(x, x)), NUMBER

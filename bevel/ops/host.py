@@ -90,6 +90,16 @@ class Rows:
         return tuple(stacked)
 
 
+def innermost(fn: Callable) -> Callable:
+    """The function that is called for each row, under all batches.
+
+    One that is `silent` is never called, and not in programs: others than XLA look at it.
+    """
+    while isinstance(fn, Rows):
+        fn = fn.fn
+    return fn
+
+
 def _abstract(*xs: Aval, fn, out_avals, vectorized=None, ordered=False):
     if vectorized is not None and vectorized not in VECTORIZED:
         raise ValueError(
@@ -110,6 +120,8 @@ def _reference(*xs, fn, out_avals, vectorized=None, ordered=False):
 
 def _lower(effect: bool):
     def lower(b, *xs, fn, out_avals, vectorized=None, ordered=False):
+        if getattr(innermost(fn), "silent", False):
+            return ()
         return b.host_callback(_Call(fn, out_avals), xs, out_avals, has_side_effect=effect)
 
     return lower
@@ -151,9 +163,9 @@ def _effect_jvp(ctx, primals, tangents, *, fn, out_avals, **params):
 
 
 _NO_DERIVATIVE = Unsupported(
-    "Bevel cannot see into a Python function. Wrap the call in custom_jvp or custom_vjp, whose "
-    "rule may call back too, "
-    "or pass stop_gradient(x)"
+    "Bevel cannot see into a Python function (pure_callback).\n"
+    "Write instead: a function with custom_jvp or custom_vjp around the call, whose rule may "
+    "call back too; or lax.stop_gradient(x) for its argument"
 )
 
 callback: Op = Op(

@@ -18,6 +18,7 @@ from bevel.core.op import Op, Unsupported, is_undefined
 from bevel.ops.base import batch_broadcast, broadcast_in_dim, full_like, reshape, zeros, zeros_like
 from bevel.ops.elementwise import add, div, mul, sub
 from bevel.ops.indexing import (
+    CLIP,
     GatherDims,
     ScatterDims,
     block_misuse,
@@ -107,7 +108,7 @@ def _dynamic_slice_batch(size, args, batched, *, sizes):
         return dynamic_slice(x, first, *starts, sizes=(int(size), *sizes)), True
     every = tuple(range(len(sizes)))
     vectors = _index_vectors(size, starts, batched[1:])
-    params = dict(dims=GatherDims(every, (), every), sizes=tuple(sizes), mode="clip")
+    params = dict(dims=GatherDims(every, (), every), sizes=tuple(sizes), mode=CLIP)
     return _gather_batch(size, (x, vectors), (batched[0], True), **params)
 
 
@@ -116,7 +117,7 @@ dynamic_slice = Op(
     abstract=_dynamic_slice_abstract,
     reference=lambda x, *starts, sizes: x[_block(x.shape, starts, sizes)],
     lower=lambda b, x, *starts, sizes: b.dynamic_slice(x, starts, sizes),
-    misuse=lambda x, *starts, sizes: block_misuse(x.shape, starts, sizes),
+    misuse=block_misuse(1, lambda avals, params: params["sizes"]),
     jvp=_dynamic_slice_jvp,
     transpose=_dynamic_slice_transpose,
     batch=_dynamic_slice_batch,
@@ -165,7 +166,7 @@ def _update_batch(size, args, batched):
         return dynamic_update_slice(x, update, first, *starts), True
     every = tuple(range(len(starts)))
     vectors = _index_vectors(size, starts, batched[2:])
-    params = dict(dims=ScatterDims(every, (), every), mode="clip", unique_indices=True)
+    params = dict(dims=ScatterDims(every, (), every), mode=CLIP, unique_indices=True)
     return _batch_scatter(scatter, size, (x, vectors, update), (True, True, True), **params)
 
 
@@ -174,7 +175,7 @@ dynamic_update_slice = Op(
     abstract=_update_abstract,
     reference=_update_reference,
     lower=lambda b, x, update, *starts: b.dynamic_update_slice(x, update, starts),
-    misuse=lambda x, update, *starts: block_misuse(x.shape, starts, update.shape),
+    misuse=block_misuse(2, lambda avals, params: avals[1].shape),
     jvp=_update_jvp,
     transpose=_update_transpose,
     batch=_update_batch,
@@ -301,7 +302,7 @@ gather: Op = Op(
     ),
     transpose=_gather_transpose,
     batch=_gather_batch,
-    misuse=lambda x, indices, *, dims, sizes, **how: window_misuse(x.shape, indices, dims, sizes),
+    misuse=window_misuse(lambda avals, params: params["sizes"]),
 )
 
 
@@ -416,6 +417,11 @@ def _batch_scatter(op: Op, size, args, batched, *, dims, indices_are_sorted=Fals
     return op(x, args[1], updates, dims=dims, indices_are_sorted=in_order, **how), True
 
 
+_SCATTER_MISUSE = window_misuse(
+    lambda avals, params: window_sizes(avals[0].shape, avals[2].shape, params["dims"])
+)
+
+
 def _scatter_op(name: str, kind: str, jvp, transpose, allowed=dtypes.ALL) -> Op:
     op = Op(
         name,
@@ -427,13 +433,9 @@ def _scatter_op(name: str, kind: str, jvp, transpose, allowed=dtypes.ALL) -> Op:
         batch=lambda size, args, batched, **params: _batch_scatter(
             op, size, args, batched, **params
         ),
-        misuse=_scatter_misuse,
+        misuse=_SCATTER_MISUSE,
     )
     return op
-
-
-def _scatter_misuse(x, indices, updates, *, dims, **how):
-    return window_misuse(x.shape, indices, dims, window_sizes(x.shape, updates.shape, dims))
 
 
 def _distinct(indices, how) -> bool:

@@ -10,12 +10,25 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bevel.core import dtypes
 from bevel.core.aval import Aval
+from bevel.core.op import Misuse
+from bevel.ops.base import (
+    broadcast_in_dim,
+    full_like,
+    reduce_sum,
+    reshape,
+    transpose,
+    zeros_like,
+)
+from bevel.ops.logic import convert, eq, gt, lt, or_, select
+from bevel.ops.reductions import reduce_min
+from bevel.ops.shape import concatenate, iota
 
 Axes = tuple[int, ...]
 
@@ -399,32 +412,97 @@ def _combine_at(
 # -- out of bounds -------------------------------------------------------------------------------
 
 
-def window_misuse(
-    shape: Axes, indices: np.ndarray, dims: Any, sizes: Axes
-) -> tuple[type[Exception], str] | None:
-    """For `bv.debug.checked`: the first window of a gather or scatter that is out of bounds."""
-    for j, d in enumerate(dims[2]):
-        wanted, last = indices[..., j], shape[d] - sizes[d]
-        wrong = wanted[(wanted < 0) | (wanted > last)]
-        if wrong.size:
-            return _outside(int(wrong.flat[0]), d, shape, sizes[d], wrong.size)
-    return None
+class Unasked(str):
+    """A mode that the user did not ask for: then an index out of bounds is a mistake, which
+    `bv.debug.checked` and `checkify` report.
+    """
+
+    __slots__ = ()
 
 
-def block_misuse(shape: Axes, starts: Any, sizes: Axes) -> tuple[type[Exception], str] | None:
-    """For `bv.debug.checked`: a dynamic slice that is out of bounds."""
-    for d, start in enumerate(starts):
-        if not 0 <= int(start) <= shape[d] - sizes[d]:
-            return _outside(int(start), d, shape, sizes[d], 1)
-    return None
+CLIP, FILL = Unasked("clip"), Unasked("fill")
 
 
-def _outside(index: int, axis: int, shape: Axes, size: int, count: int):
+def _find_outside(indices: Any, shape: Axes, axes: Axes, sizes: Axes) -> Any:
+    """Whether a window is out of bounds; and of the first that is, along the first axis that has
+    one: its start, its place among the starts axis by axis, and how many there are along each.
+    """
+    count = math.prod(indices.shape[:-1])
+    if not count * len(axes):
+        return None
+    top = np.iinfo(indices.dtype).max
+    last = np.array([min(max(shape[d] - sizes[d], 0), top) for d in axes], indices.dtype)
+    last_axis = indices.ndim - 1
+    limits = broadcast_in_dim(last, shape=tuple(indices.shape), dims=(last_axis,))
+    wrong = or_(lt(indices, zeros_like(indices)), gt(indices, limits))
+    if count * len(axes) == 1:
+        one = np.ones(1, np.int32)
+        return reshape(wrong, shape=()), [reshape(indices, shape=()), np.zeros((), np.int32), one]
+    by_axis = (last_axis, *range(last_axis))
+
+    def flat(x: Any) -> Any:
+        return reshape(transpose(x, permutation=by_axis), shape=(len(axes) * count,))
+
+    places = iota(shape=(len(axes) * count,), dtype=dtypes.int32, axis=0)
+    first = reduce_min(select(flat(wrong), places, full_like(places, len(axes) * count)), axes=(0,))
+    here = eq(places, broadcast_in_dim(first, shape=tuple(places.shape), dims=()))
+    start = reduce_sum(select(here, flat(indices), zeros_like(flat(indices))), axes=(0,))
+    counts = reduce_sum(convert(wrong, dtype=dtypes.int32), axes=tuple(range(last_axis)))
+    return lt(first, full_like(first, len(axes) * count)), [start, first, counts]
+
+
+def instead(n: int) -> str:
+    """What to write for an index that an axis of size `n` does not have."""
+    if not n:
+        return "nothing: the axis is empty"
+    return (
+        f"an index from {-n} to {n - 1}; x.at[i].get(mode='clip') takes the nearest one, "
+        "mode='fill' NaN or zero"
+    )
+
+
+def _outside(facts: Any, shape: Axes, axes: Axes, sizes: Axes, count: int) -> tuple[str, str]:
     """A negative index of a user counts from the end, so here it has the axis' size added."""
+    index, which = int(facts[0]), int(facts[1]) // count
+    axis, found = axes[which], int(facts[2][which])
     n = shape[axis]
     given = f"{index}" if index >= 0 else f"{index - n} ({index} once counted from the end)"
-    what = f"index {given}" if size == 1 else f"a slice of {size} elements that starts at {index}"
-    more = f" ({count} of them are)" if count > 1 else ""
-    return IndexError, (
-        f"{what} is out of bounds for axis {axis} with size {n}, of an array of shape {shape}{more}"
-    )
+    what = f"a slice of {sizes[axis]} elements that starts at {index}"
+    what = f"index {given}" if sizes[axis] == 1 else what
+    more = f" ({found} of them are)" if found > 1 else ""
+    what += f" is out of bounds for axis {axis} with size {n}, of an array of shape {shape}{more}"
+    return what, instead(n) if sizes[axis] == 1 else f"a start from 0 to {n - sizes[axis]}"
+
+
+def window_misuse(sizes_of: Callable[[Sequence[Aval], dict[str, Any]], Axes]) -> Misuse:
+    """Windows of a gather or scatter that are out of bounds, unless the user said what is then."""
+
+    def find(values: Sequence[Any], avals: Sequence[Aval], params: dict[str, Any]) -> Any:
+        if params["mode"] in ("clip", "fill") and type(params["mode"]) is not Unasked:
+            return None
+        axes = params["dims"][2]
+        return _find_outside(values[0], avals[0].shape, axes, sizes_of(avals, params))
+
+    def text(facts: Any, avals: Sequence[Aval], params: dict[str, Any]) -> tuple[str, str]:
+        count = math.prod(avals[1].shape[:-1])
+        axes = params["dims"][2]
+        return _outside(facts, avals[0].shape, axes, sizes_of(avals, params), count)
+
+    return Misuse(IndexError, slice(1, 2), find, text)
+
+
+def block_misuse(first: int, sizes_of: Callable[[Sequence[Aval], dict[str, Any]], Axes]) -> Misuse:
+    """A dynamic slice that is out of bounds; the operands from `first` on are its starts."""
+
+    def find(values: Sequence[Any], avals: Sequence[Aval], params: dict[str, Any]) -> Any:
+        if not values:
+            return None
+        starts = concatenate(*[reshape(v, shape=(1,)) for v in values], axis=0)
+        axes = tuple(range(len(values)))
+        return _find_outside(starts, avals[0].shape, axes, sizes_of(avals, params))
+
+    def text(facts: Any, avals: Sequence[Aval], params: dict[str, Any]) -> tuple[str, str]:
+        axes = tuple(range(avals[0].ndim))
+        return _outside(facts, avals[0].shape, axes, sizes_of(avals, params), 1)
+
+    return Misuse(IndexError, slice(first, None), find, text)
