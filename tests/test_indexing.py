@@ -319,7 +319,7 @@ def test_masks_and_scalar_bools():
     np.testing.assert_array_equal(traced(lambda x: x.at[False].add(1.0), x), x)
     with pytest.raises(IndexError, match="bool"):
         b[np.array([True, False, True])]
-    with pytest.raises(IndexError, match=r"\(3,\)"):
+    with pytest.raises(IndexError, match=r"bool\[3\]"):
         traced(lambda x: x[np.array([True, False, True])], x)
 
 
@@ -410,7 +410,8 @@ def test_update_values_that_do_not_fit_name_both_shapes():
     for f in (lambda x: x.at[1:3].set(np.ones(4)), lambda x: x.at[[0, 1]].add(np.ones((2, 3)))):
         for run in (lambda f, x: f(x), lambda f, x: bv.jit(f)(x)):
             with pytest.raises(
-                bv.errors.ShapeError, match=r"(?s)values of shape.*\(2,\).*test_indexing"
+                bv.errors.ShapeError,
+                match=r"(?s)float32\[(4|2,3)\].*test_indexing.*\(2,\), the shape",
             ):
                 run(f, bnp.zeros(5))
     np.testing.assert_array_equal(bnp.zeros(2).at[:].set(np.ones((1, 2))), [1, 1])

@@ -385,12 +385,12 @@ def test_layers_of_empty_batches():
 def test_layer_errors_name_the_layer_and_the_fix():
     rngs = nn.Rngs(0)
     with pytest.raises(
-        ValueError, match=r"Linear: the input of shape \(2, 5\)(?s:.*)3 features(?s:.*)test_layers"
+        ValueError, match=r"Linear: .*float32\[2,5\](?s:.*)test_layers(?s:.*)3 features"
     ):
         nn.Linear(3, 4, rngs=rngs)(bnp.ones((2, 5)))
     with pytest.raises(ValueError, match="LayerNorm"):
         nn.LayerNorm(3, rngs=rngs)(bnp.ones((2, 5)))
-    with pytest.raises(ValueError, match="Conv: the input"):
+    with pytest.raises(ValueError, match=r"Conv: (?s:.*)3 features"):
         nn.Conv(3, 4, (3,), rngs=rngs)(bnp.ones((2, 5, 2)))
     with pytest.raises(ValueError, match="padding"):
         nn.Conv(3, 4, (3, 3), padding=[1], rngs=rngs)(bnp.ones((2, 5, 5, 3)))

@@ -395,9 +395,9 @@ def test_errors_of_losses():
         optim.softmax_cross_entropy_with_integer_labels(bnp.ones((2, 3), int), bnp.array([0, 1]))
     with pytest.raises(TypeError, match="class numbers"):
         optim.softmax_cross_entropy_with_integer_labels(bnp.ones((2, 3)), bnp.ones(2))
-    with pytest.raises(ValueError, match=r"need labels of shape \(2,\), got \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"int32\[2,1\](?s:.*)labels of shape \(2,\)"):
         optim.softmax_cross_entropy_with_integer_labels(bnp.ones((2, 3)), bnp.ones((2, 1), int))
-    with pytest.raises(ValueError, match=r"\(3, 1\) and targets \(3,\)(?s:.*)test_optim"):
+    with pytest.raises(ValueError, match=r"float32\[3,1\] and .*float32\[3\](?s:.*)test_optim"):
         optim.squared_error(bnp.ones((3, 1)), bnp.ones(3))
     with pytest.raises(TypeError, match="predictions"):
         optim.huber_loss(bnp.arange(3))

@@ -7,9 +7,12 @@ import os
 import sys
 import threading
 from types import CodeType, FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_NUMPY = os.path.dirname(np.__file__) + os.sep
 _internal: dict[str, bool] = {}
 
 
@@ -64,11 +67,30 @@ class Source(NamedTuple):
         return f"{self.file}:{self.line} ({self.function})"
 
 
+class Argument(NamedTuple):
+    """Where a traced value comes from that is an argument: its name, and of which function."""
+
+    name: str
+    what: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"argument {self.name} of {self.what} at {self.place}"
+
+
+def origin(of: Any) -> str:
+    """Where a traced value comes from, to stand behind its type: `, made at ...,`; or nothing."""
+    if of is None:
+        return ""
+    return f", {of}," if isinstance(of, Argument) else f", made at {of},"
+
+
 def is_internal(filename: str) -> bool:
     """Tell whether a file is part of Bevel, or of what it calls users through."""
     known = _internal.get(filename)
     if known is None:
         third_party = f"{os.sep}optree{os.sep}" in filename or filename.endswith("functools.py")
+        third_party |= filename.startswith(_NUMPY)
         known = _internal[filename] = (
             filename.startswith(_ROOT) or filename.startswith("<frozen") or third_party
         )
@@ -93,6 +115,11 @@ def user_source() -> Source | None:
     return Source(
         frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, "/".join(_scopes.names)
     )
+
+
+def is_replaying() -> bool:
+    """Whether an equation is being run again, whose line is not the one that is running."""
+    return _scopes.replayed is not None
 
 
 Spot = tuple[CodeType, int]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bevel.api.body import Body, bodies_with_state, unify_captured
-from bevel.api.flat import as_handle, flatten_handles, name_of, rewrap, type_name
+from bevel.api.flat import as_handle, flatten_handles, name_of, rewrap, tree_text, type_name
 from bevel.control.cond import cond as cond_op
 from bevel.core import tree
 from bevel.core.dtypes import is_integer
@@ -24,15 +24,19 @@ from bevel.ops import clamp, convert, full_like, zeros_like
 from bevel.random.keys import consume
 
 
+def _kind(x: Any) -> str:
+    return "a function" if callable(x) else f"of type {type(x).__name__}"
+
+
 def _check_branches(what: str, bodies: Sequence[Body], funs: Sequence[Callable[..., Any]]) -> None:
     first = bodies[0]
     for f, b in zip(funs[1:], bodies[1:], strict=True):
         if b.output.treedef != first.output.treedef:
             raise TypeError(
                 f"{what}: the branches return different structures at {where(user_source())}:\n"
-                f"  {name_of(funs[0])}: {first.output.treedef}\n  {name_of(f)}: "
-                f"{b.output.treedef}\n"
-                "Write instead: return the same structure from both."
+                f"  {tree_text(first.output.treedef, first.out_types)} from {name_of(funs[0])}\n"
+                f"  {tree_text(b.output.treedef, b.out_types)} from {name_of(f)}\n"
+                "Write instead: return the same structure from both (a value from each, no None)."
             )
         for k, (x, y) in enumerate(zip(first.out_types, b.out_types, strict=True)):
             if x != y:
@@ -181,8 +185,10 @@ def cond(
         )
     if not (callable(true_fun) and callable(false_fun)):
         raise TypeError(
-            "cond: write cond(pred, true_fun, false_fun, *operands): the second and third are "
-            "functions"
+            f"cond: true_fun is {_kind(true_fun)} and false_fun is {_kind(false_fun)}; both must "
+            "be functions.\n"
+            "Write instead: cond(pred, f, g, *operands), with the functions and not their results;"
+            " bnp.where(pred, a, b) to choose between values."
         )
     what = "cond"
     h = as_handle(pred, "cond: the predicate")

@@ -13,13 +13,12 @@ import numpy as np
 import bevel.ops as ops
 from bevel.core import dtypes
 from bevel.core.dtypes import bool_
-from bevel.core.errors import ShapeError
 from bevel.core.handle import KeyTag, wrap
 from bevel.core.op import Op
 from bevel.lax.accuracy import AccuracyMode, Tolerance, check_accuracy
-from bevel.lax.operands import checked, handle_value, one_dtype, require, strict
+from bevel.lax.operands import checked, handle_value, no_select, one_dtype, require, strict
 from bevel.numpy.arguments import cast, integer, number
-from bevel.numpy.convert import promote
+from bevel.numpy.convert import enter, promote
 
 
 class RoundingMethod(enum.Enum):
@@ -537,11 +536,7 @@ def select_n(which: Any, *cases: Any) -> Any:
         (),
         tuple(values[0].shape[: len(index.shape)]),
     ):
-        raise ShapeError(
-            f"lax.select_n: which has shape {tuple(index.shape)} and the cases "
-            f"{sorted(shapes)}; the cases "
-            "need one shape, which that shape or none. bnp.where and bnp.select broadcast."
-        )
+        raise no_select([wrap(index), *map(enter, cases)])
     shape = tuple(values[0].shape)
     if tuple(index.shape) != shape:
         index = ops.broadcast_in_dim(index, shape=shape, dims=tuple(range(len(index.shape))))

@@ -15,8 +15,10 @@ from bevel.core.aval import aval_of
 from bevel.core.errors import ShapeError
 from bevel.core.handle import WEAK, Handle, is_weak, weak_together
 from bevel.core.interpreter import Tracer
+from bevel.core.misfit import Fix, broadcastable, mend, misfit, transposed
 from bevel.core.op import Op
 from bevel.core.source import user_source, where
+from bevel.core.spelling import operands as operands_of
 from bevel.numpy.arguments import cast, number
 from bevel.numpy.convert import broadcast_value, enter
 
@@ -68,12 +70,61 @@ def one_shape(name: str, values: list[Any]) -> list[Any]:
     if not wide or shapes.count(wide[0]) == len(shapes):
         return values
     if wide.count(wide[0]) != len(wide):
-        raise ShapeError(
-            f"lax.{name}: shapes {', '.join(map(str, shapes))} differ at {where(user_source())}.\n"
-            "Why: bevel.lax broadcasts only arrays without axes.\n"
-            "Write instead: lax.broadcast_in_dim, or the function of bevel.numpy, which broadcasts."
+        raise misfit(
+            f"lax.{name}",
+            values,
+            "shapes differ, and bevel.lax broadcasts only arrays without axes",
+            _mend_shapes(name, shapes),
+            "lax.broadcast_in_dim, or the function of bevel.numpy, which broadcasts",
         )
     return [broadcast_value(v, wide[0]) for v in values]
+
+
+_BROADCASTING = {
+    "add": "add",
+    "atan2": "arctan2",
+    "div": "divide",
+    "eq": "equal",
+    "ge": "greater_equal",
+    "gt": "greater",
+    "le": "less_equal",
+    "lt": "less",
+    "max": "maximum",
+    "min": "minimum",
+    "mul": "multiply",
+    "ne": "not_equal",
+    "pow": "power",
+    "sub": "subtract",
+}
+"""The functions of bevel.numpy that do the same and broadcast."""
+
+
+def _mend_shapes(name: str, shapes: list[tuple[int, ...]]) -> list[Fix]:
+    if len(shapes) != 2 or name not in _BROADCASTING:
+        return []
+    if broadcastable(shapes):
+        return [Fix(whole=f"bnp.{_BROADCASTING[name]}(_0, _1)")]
+    found = mend(shapes, lambda new: new[0] == new[1], [lambda i, s: transposed(s)])
+    return [] if found is None else [found]
+
+
+def no_select(given: list[Any]) -> Exception:
+    """The error of `select` and `select_n`; `given` is which, and the cases."""
+    turned = [given[0], *given[:0:-1]]
+    if len(given) == 3 and operands_of("select", [tuple(x.shape) for x in turned]):
+        broadcasts = broadcastable([tuple(x.shape) for x in given])
+        fixes = [Fix(whole="bnp.where(_0, _1, _2)")] if broadcasts else []
+        name, given = "lax.select", turned
+    else:
+        name, fixes = "lax.select_n", []
+    return misfit(
+        name,
+        given,
+        "the cases need one shape, and {0} that shape or no axes",
+        fixes,
+        "bnp.where and bnp.select, which broadcast",
+        words=["the choice", *[f"case {i}" for i in range(len(given) - 1)]],
+    )
 
 
 def strict(name: str, *operands: Any) -> tuple[list[Any], Any]:

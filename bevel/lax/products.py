@@ -15,10 +15,13 @@ import bevel.ops as ops
 from bevel.core import dtypes
 from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
+from bevel.core.misfit import Change, Fix, Shape, change_of, literal, mend, misfit, transposed
+from bevel.core.spelling import operands
 from bevel.lax.algorithms import DotAlgorithm, DotAlgorithmPreset, checked_precision
 from bevel.lax.operands import checked, one_dtype
 from bevel.lax.reductions import padtype_to_pads
 from bevel.numpy.arguments import cast, integer, number
+from bevel.numpy.convert import enter
 from bevel.numpy.products import precision_of, preferred_of
 from bevel.ops.dot import check_precision
 
@@ -95,16 +98,53 @@ def dot_general(
         tuple([_ints("dot_general", side) for side in pair]) for pair in dimension_numbers
     )
     precision = checked_precision("dot_general", precision, np.dtype(x.dtype))
-    out = checked(
-        ops.dot_general,
-        x,
-        y,
-        contract=contract,
-        batch=batch,
-        precision=precision_of(precision),
-        preferred=preferred_of(preferred_element_type),
-    )
+    try:
+        out = checked(
+            ops.dot_general,
+            x,
+            y,
+            contract=contract,
+            batch=batch,
+            precision=precision_of(precision),
+            preferred=preferred_of(preferred_element_type),
+        )
+    except (TypeError, ValueError) as e:
+        raise _no_pairs((lhs, rhs), tuple(x.shape), tuple(y.shape), contract, batch) or e from None
     return wrap(out, tag)
+
+
+def _no_pairs(
+    given: tuple[Any, Any], x: Shape, y: Shape, contract: Any, batch: Any
+) -> Exception | None:
+    """The error of a pair of axes whose sizes differ, if there is one."""
+    if not all([len(p) == 2 and len(p[0]) == len(p[1]) for p in (contract, batch)]):
+        return None
+    for what, pairs in (("contracted", contract), ("batch", batch)):
+        for i, j in zip(*pairs, strict=True):
+            if not (0 <= i < len(x) and 0 <= j < len(y)) or x[i] == y[j]:
+                continue
+            others = [
+                (a, b)
+                for a, n in enumerate(x)
+                for b, m in enumerate(y)
+                if n == m and a not in batch[0] and b not in batch[1]
+            ]
+            fixes = []
+            if len(contract[0]) == 1 and len(others) == 1 and what == "contracted":
+                (a, b) = others[0]
+                numbers = f"((({a},), ({b},)), {batch})"
+                cause = f"Axis {a} of {{0}} and axis {b} of {{1}} are equal"
+                fixes = [Fix(cause, settings={"dimension_numbers": (2, numbers)})]
+            return misfit(
+                "lax.dot_general",
+                [enter(v) for v in given],
+                f"{what} axes must be equal, and axis {i} of {{0}} is {x[i]} and axis {j} of {{1}} "
+                f"{y[j]}",
+                fixes,
+                "dimension_numbers that pair axes of equal sizes",
+                params=("lhs", "rhs"),
+            )
+    return None
 
 
 def dot(
@@ -124,11 +164,18 @@ def dot(
     if dimension_numbers is None:
         ranks = len(x.shape), len(y.shape)
         if not {*ranks} <= {1, 2} or x.shape[-1] != y.shape[0]:
-            raise ShapeError(
-                f"lax.dot: shapes {tuple(x.shape)} and {tuple(y.shape)} do not fit.\n"
-                "Why: it takes vectors and matrices, the last axis of the first as long as the "
-                "first of the second.\n"
-                "Write instead: lax.dot_general, or bnp.matmul for stacks."
+            found = mend(
+                [tuple(x.shape), tuple(y.shape)],
+                lambda new: {*map(len, new)} <= {1, 2} and new[0][-1] == new[1][0],
+                [lambda i, shape: transposed(shape)],
+            )
+            raise misfit(
+                "lax.dot",
+                [enter(lhs), enter(rhs)],
+                "it takes vectors and matrices, the last axis of {0} as long as the first of {1}",
+                [] if found is None else [found],
+                "lax.dot_general, or bnp.matmul for stacks",
+                params=("lhs", "rhs"),
             )
         dimension_numbers = (((ranks[0] - 1,), (0,)), ((), ()))
     return dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type)
@@ -144,7 +191,23 @@ def batch_matmul(lhs: Any, rhs: Any, precision: Any = None) -> Any:
     if n < 2 or len(number("batch_matmul", rhs).shape) != n:
         raise ShapeError("lax.batch_matmul: both stacks need the same number of axes, at least 2")
     lead = tuple(range(n - 2))
-    return dot_general(lhs, rhs, (((n - 1,), (n - 2,)), (lead, lead)), precision)
+    try:
+        return dot_general(lhs, rhs, (((n - 1,), (n - 2,)), (lead, lead)), precision)
+    except ShapeError:
+        found = mend(
+            [tuple(enter(v).shape) for v in (lhs, rhs)],
+            lambda new: (*new[0][:-2], new[0][-1]) == new[1][:-1],
+            [lambda i, shape: transposed(shape)],
+        )
+        raise misfit(
+            "lax.batch_matmul",
+            [enter(lhs), enter(rhs)],
+            "the axes before the last two must be equal, and the last axis of {0} as long as the "
+            "second-to-last of {1}",
+            [] if found is None else [found],
+            "bnp.matmul, which broadcasts the axes before the last two",
+            params=("lhs", "rhs"),
+        ) from None
 
 
 # -- convolutions --------------------------------------------------------------------------------
@@ -229,6 +292,8 @@ def conv_general_dilated(
     name, precision = "conv_general_dilated", precision_of(precision)
     check_precision(name, precision)
     (x, k), tag = one_dtype(name, (lhs, rhs))
+    if len(x.shape) != len(k.shape) or len(x.shape) < 2:
+        raise _no_conv((lhs, rhs), dimension_numbers, feature_group_count)
     dims = conv_dimension_numbers(tuple(x.shape), tuple(k.shape), dimension_numbers)
     n = len(x.shape) - 2
     strides = _each(name, "window_strides", window_strides, n)
@@ -242,21 +307,81 @@ def conv_general_dilated(
             _reach(k.shape[i], d) for i, d in zip(dims.rhs_spec[2:], rhs_dilation, strict=True)
         ]
         padding = padtype_to_pads(sizes, window, strides, padding)
-    out = checked(
-        ops.conv_general_dilated,
-        x,
-        k,
-        strides=strides,
-        padding=tuple([_ints(name, p) for p in padding]),
-        lhs_dilation=lhs_dilation,
-        rhs_dilation=rhs_dilation,
-        dims=ops.ConvDims(*[_ints(name, spec) for spec in dims]),
-        feature_group_count=feature_group_count,
-        batch_group_count=batch_group_count,
-        precision=precision,
-        preferred=preferred_of(preferred_element_type),
-    )
+    try:
+        out = checked(
+            ops.conv_general_dilated,
+            x,
+            k,
+            strides=strides,
+            padding=tuple([_ints(name, p) for p in padding]),
+            lhs_dilation=lhs_dilation,
+            rhs_dilation=rhs_dilation,
+            dims=ops.ConvDims(*[_ints(name, spec) for spec in dims]),
+            feature_group_count=feature_group_count,
+            batch_group_count=batch_group_count,
+            precision=precision,
+            preferred=preferred_of(preferred_element_type),
+        )
+    except (TypeError, ValueError):
+        if feature_group_count < 1 or _convolves(x.shape, k.shape, dims, feature_group_count):
+            raise
+        raise _no_conv((lhs, rhs), dimension_numbers, feature_group_count) from None
     return wrap(out, tag)
+
+
+def _convolves(x: Shape, k: Shape, dimension_numbers: Any, groups: int) -> bool:
+    """Whether an input and a kernel have as many axes, and features that fit."""
+    if len(x) != len(k) or len(x) < 2:
+        return False
+    try:
+        dims = conv_dimension_numbers(x, k, dimension_numbers)
+    except ValueError:  # a layout of another number of axes
+        return False
+    if max(*dims.lhs_spec, *dims.rhs_spec) >= len(x):
+        return True  # that is what is wrong
+    return x[dims.lhs_spec[1]] == k[dims.rhs_spec[1]] * groups
+
+
+_CONVS = ("conv_general_dilated", "conv", "conv_with_general_padding")
+_LAYOUTS = ("N{}C {}IO", "NC{} OI{}", "N{}C {}OI", "N{}C OI{}", "NC{} {}IO", "NC{} {}OI")
+
+
+def _no_conv(given: tuple[Any, Any], dimension_numbers: Any, groups: int) -> Exception:
+    """The error of an input and a kernel that do not fit: the usual layouts are tried."""
+    x, k = (enter(v) for v in given)
+    shapes = tuple(x.shape), tuple(k.shape)
+    fixes: list[Fix] = []
+    if len(x.shape) == len(k.shape) > 2:
+        dims = conv_dimension_numbers(*shapes, dimension_numbers)
+        i, o = dims.lhs_spec[1], dims.rhs_spec[1]
+        per = f" in each of {groups} groups" if groups > 1 else ""
+        why = (
+            f"by dimension_numbers={literal(dimension_numbers)}, axis {i} of {{0}} holds its "
+            f"features, {x.shape[i]}, and axis {o} of {{1}} those that it takes{per}, {k.shape[o]}"
+        )
+        for layout in _LAYOUTS:
+            data, kernel = layout.format(*["DHW"[5 - x.ndim :]] * 2).split()
+            numbers = (data, kernel, data)
+            if x.ndim < 6 and _convolves(*shapes, numbers, groups):
+                setting = {"dimension_numbers": (6, repr(numbers))}
+                cause = f"With {numbers} they fit"
+                fixes = [Fix(cause, callee="conv_general_dilated", settings=setting)]
+                break
+    else:
+        why = f"both need the same number of axes, and have {x.ndim} and {k.ndim}"
+        one = (1, *shapes[0])
+        if _convolves(one, shapes[1], dimension_numbers, groups):
+            fixes = [change_of(0, Change("_[None]", one, "lacks the batch axis"))]
+    names = [c for c in _CONVS if operands(c, shapes, params=("lhs", "rhs"))]
+    return misfit(
+        f"lax.{names[0] if names else _CONVS[0]}",
+        [x, k],
+        why,
+        fixes,
+        "an input and a kernel with the same number of features, and dimension_numbers for them",
+        params=("lhs", "rhs"),
+        words=["the input", "the kernel"],
+    )
 
 
 def _reach(n: int, dilation: int) -> int:

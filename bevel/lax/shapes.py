@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from bevel.core.dtypes import as_dtype, int32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
 from bevel.core.interpreter import is_concrete, to_numpy
+from bevel.core.misfit import Fix, misfit
 from bevel.lax.operands import checked, one_dtype, scalar_index
 from bevel.numpy import joining, manipulation, turning
 from bevel.numpy.arguments import axes_of, axis_of, cast, integer, resolve_shape, size_of
@@ -106,7 +108,7 @@ def reshape(operand: Any, new_sizes: Any, dimensions: Sequence[int] | None = Non
     if dimensions is not None:
         x = permute(x, axes_of("reshape", tuple(dimensions), len(logical_shape(x))))
     new = size_of("reshape", new_sizes)
-    return reshape_to(x, resolve_shape("lax.reshape", logical_shape(x), new))
+    return reshape_to(x, resolve_shape("lax.reshape", x, logical_shape(x), new))
 
 
 def transpose(operand: Any, permutation: Sequence[int]) -> Any:
@@ -175,7 +177,38 @@ def broadcast_in_dim(operand: Any, shape: Any, broadcast_dimensions: Sequence[in
     """
     new = size_of("broadcast_in_dim", shape)
     dims = axes_of("broadcast_in_dim", tuple(broadcast_dimensions), len(new))
-    return spread(enter(operand), new, dims)
+    x = enter(operand)
+    try:
+        return spread(x, new, dims)
+    except ValueError as e:
+        raise _no_places(x, new, dims) or e from None
+
+
+def _no_places(x: Any, new: tuple[int, ...], dims: tuple[int, ...]) -> Exception | None:
+    """The error of an axis whose size is not that of its place, if there is one."""
+    old = logical_shape(x)
+    wrong = [i for i, (n, d) in enumerate(zip(old, dims, strict=False)) if n not in (1, new[d])]
+    if not wrong:
+        return None
+    i = wrong[0]
+    ways = itertools.combinations(range(len(new)), len(old))
+    fits = [
+        places
+        for places in itertools.islice(ways, 1000)
+        if all([n in (1, new[d]) for n, d in zip(old, places, strict=True)])
+    ]
+    fixes = [
+        Fix(f"It fits the axes {places}", settings={"broadcast_dimensions": (2, str(places))})
+        for places in fits
+    ]
+    return misfit(
+        "lax.broadcast_in_dim",
+        [x],
+        f"axis {i} of {{0}} has size {old[i]}, and axis {dims[i]} of {new} size {new[dims[i]]}",
+        fixes if len(fixes) == 1 else [],
+        "broadcast_dimensions that name axes of equal sizes",
+        words=["the array"],
+    )
 
 
 def broadcast_like(arr: Any, like_arr: Any) -> Any:
@@ -247,7 +280,9 @@ def concatenate(operands: Sequence[Any], dimension: int) -> Any:
         raise ValueError("lax.concatenate: needs at least one array")
     keys = [h for h in handles if type(h._tag) is KeyTag]
     values, tag = promote(*handles) if keys else one_dtype("concatenate", tuple(handles))
-    return join(values, tag, axis_of("concatenate", dimension, len(logical_shape(handles[0]))))
+    axis = axis_of("concatenate", dimension, len(logical_shape(handles[0])))
+    joining.check_joined("lax.concatenate", handles, axis, "dimension")
+    return join(values, tag, axis)
 
 
 def stack(operands: Sequence[Any], axis: int = 0) -> Any:
@@ -286,9 +321,13 @@ def split(operand: Any, sizes: Sequence[int], axis: int = 0) -> list[Any]:
     axis = axis_of("split", axis, len(logical_shape(x)))
     ends = np.cumsum([0, *size_of("split", tuple(sizes))]).tolist()
     if ends[-1] != logical_shape(x)[axis]:
-        raise ShapeError(
-            f"lax.split: sizes {tuple(sizes)} do not add up to the {logical_shape(x)[axis]} of "
-            f"axis {axis}"
+        raise misfit(
+            "lax.split",
+            [x],
+            f"the sizes {tuple(sizes)} add up to {ends[-1]}, and axis {axis} has "
+            f"{logical_shape(x)[axis]}",
+            otherwise=f"sizes that add up to {logical_shape(x)[axis]}",
+            words=["the array"],
         )
     return cut_parts(x, axis, list(zip(ends, ends[1:], strict=False)))
 

@@ -12,6 +12,7 @@ from typing import Any
 import bevel.numpy as bnp
 from bevel import lax, random
 from bevel.core import dtypes
+from bevel.core.misfit import Fix, Shape, misfit
 from bevel.nn.activations import logsumexp, softmax
 from bevel.nn.dtypes import promote_dtype
 from bevel.nn.variable import Intermediate
@@ -116,21 +117,46 @@ def dot_product_attention(
     return out, lax.stop_gradient(residual)
 
 
-def _check_shapes(query: Any, key: Any, value: Any) -> None:
-    shapes = f"query {query.shape}, key {key.shape}, value {value.shape}"
-    ok = min(query.ndim, key.ndim, value.ndim) >= 3 and (
-        query.shape[:-3] == key.shape[:-3] == value.shape[:-3]
-        and key.shape[-3:-1] == value.shape[-3:-1]
-        and query.shape[-1] == key.shape[-1]
+def _fit(query: Shape, key: Shape, value: Shape) -> bool:
+    return (
+        min(map(len, (query, key, value))) >= 3
+        and query[:-3] == key[:-3] == value[:-3]
+        and key[-3:-1] == value[-3:-1]
+        and query[-1] == key[-1]
+        and key[-2] != 0
+        and query[-2] % key[-2] == 0
     )
-    if not ok or key.shape[-2] == 0 or query.shape[-2] % key.shape[-2]:
-        raise ValueError(
-            f"dot_product_attention: the shapes do not fit: {shapes}.\n"
-            "Why: query is (batch..., T, N, H), key (batch..., S, K, H) and value "
-            "(batch..., S, K, features), where K divides N.\n"
-            "Write instead: one batch for all (bnp.broadcast_to), heads before features "
-            "(x.reshape(*batch, length, heads, -1))."
-        )
+
+
+def _check_shapes(query: Any, key: Any, value: Any) -> None:
+    given = (query, key, value)
+    shapes = [tuple(x.shape) for x in given]
+    if _fit(*shapes):
+        return
+    rank = max(map(len, shapes))
+    one = {i: "_[None]" for i, s in enumerate(shapes) if len(s) == rank - 1}
+    grown = [(1, *s) if i in one else s for i, s in enumerate(shapes)]
+    heads = [(*s[:-1], 1, s[-1]) for s in shapes if len(s) > 1]
+    fixes = []
+    if one and _fit(*grown):
+        first = min(one)
+        cause = f"{{{first}}} lacks the batch axis: {{{first}:_[None]}} has shape {grown[first]}"
+        fixes = [Fix(cause, one)]
+    elif len(heads) == 3 and _fit(*heads):
+        cause = f"Without heads they lack an axis: {{0:_[..., None, :]}} has shape {heads[0]}"
+        fixes = [Fix(cause, {i: "_[..., None, :]" for i in range(3)})]
+    raise misfit(
+        "dot_product_attention",
+        given,
+        "the shapes do not fit: {0} should be (batch..., T, N, H), {1} (batch..., S, K, H) and {2} "
+        "(batch..., S, K, features), where K divides N",
+        fixes,
+        "one batch for all (bnp.broadcast_to), heads before features (x.reshape(*batch, length, "
+        "heads, -1))",
+        params=("query", "key", "value"),
+        words=["the query", "the key", "the value"],
+        error=ValueError,
+    )
 
 
 def _grouped(spec: str, query: Any, key: Any, precision: Any, wide: Any) -> Any:

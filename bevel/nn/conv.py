@@ -45,16 +45,6 @@ def _each(layer: str, x: int | Sequence[int] | None, rank: int) -> tuple[int, ..
     return found
 
 
-def _batch_shape(layer: str, inputs: Any, rank: int) -> tuple[int, ...]:
-    """The axes before the spatial ones."""
-    if inputs.ndim < rank + 1:
-        raise ValueError(
-            f"{layer}: the input of shape {inputs.shape} should have {rank} spatial axes and the "
-            "features last"
-        )
-    return inputs.shape[: inputs.ndim - rank - 1]
-
-
 def _check_mask(layer: str, mask: Any, shape: tuple[int, ...]) -> None:
     if mask is not None and bnp.shape(mask) != shape:
         raise ValueError(
@@ -165,9 +155,9 @@ class Conv(Module):
 
         No batch axis, or several, are allowed.
         """
-        inputs = features_of("Conv", enter(inputs), self.in_features)
         rank = len(self.kernel_size)
-        batch = _batch_shape("Conv", inputs, rank)
+        inputs = features_of("Conv", inputs, self.in_features, rank=rank)
+        batch = inputs.shape[: inputs.ndim - rank - 1]
         inputs = inputs.reshape(math.prod(batch), *inputs.shape[len(batch) :])
         inputs, padding = self._padded(inputs)
         kernel = self.kernel.value if self.mask is None else self.kernel.value * enter(self.mask)
@@ -270,8 +260,8 @@ class ConvTranspose(Module):
         No batch axis, or several, are allowed.
         """
         layer, rank = "ConvTranspose", len(self.kernel_size)
-        inputs = features_of(layer, enter(inputs), self.in_features)
-        batch = _batch_shape(layer, inputs, rank)
+        inputs = features_of(layer, inputs, self.in_features, rank=rank)
+        batch = inputs.shape[: inputs.ndim - rank - 1]
         inputs = inputs.reshape(math.prod(batch), *inputs.shape[len(batch) :])
         strides = _each(layer, self.strides, rank)
         padding = _pairs(layer, self.padding, rank)

@@ -245,8 +245,9 @@ class MultiHeadAttention(Module):
         inputs_k = inputs_q if inputs_k is None else inputs_k
         inputs_v = inputs_k if inputs_v is None else inputs_v
         query = self.query(features_of("MultiHeadAttention", inputs_q, self.in_features))
-        key = self.key(features_of("MultiHeadAttention", inputs_k, self.in_kv_features))
-        value = self.value(features_of("MultiHeadAttention", inputs_v, self.in_kv_features))
+        name, width = "MultiHeadAttention", self.in_kv_features
+        key = self.key(features_of(name, inputs_k, width, parameter="inputs_k"))
+        value = self.value(features_of(name, inputs_v, width, parameter="inputs_v"))
         if self.query_ln is not None and self.key_ln is not None:
             query, key = self.query_ln(query), self.key_ln(key)
         if decode is None:

@@ -14,6 +14,7 @@ from bevel import random
 from bevel.core import dtypes, tree
 from bevel.nn import initializers
 from bevel.nn.activations import sigmoid, tanh
+from bevel.nn.checks import features_error
 from bevel.nn.dtypes import promote_dtype
 from bevel.nn.linear import NO_METADATA, Linear, default_kernel_init
 from bevel.nn.module import Module
@@ -342,6 +343,9 @@ class OptimizedLSTMCell(RNNCellBase):
         return (c, h), h
 
 
+DENSE_CELLS = (SimpleCell, GRUCell, LSTMCell, OptimizedLSTMCell)
+
+
 class RNN(Module):
     """Runs a cell over a sequence, as one compiled loop.
 
@@ -424,7 +428,13 @@ class RNN(Module):
             carry, y = self.cell(carry, x)
             return carry, (y, carry if keep_carries else None)
 
-        carry, (ys, carries) = scan(step, unroll=self.unroll)(carry, xs)
+        try:
+            carry, (ys, carries) = scan(step, unroll=self.unroll)(carry, xs)
+        except ValueError:
+            expected = getattr(self.cell, "in_features", None)
+            if not isinstance(self.cell, DENSE_CELLS) or inputs.shape[-1] == expected:
+                raise
+            raise features_error("RNN", inputs, expected) from None
         if reverse and keep_order:
             ys = flip_sequences(ys, seq_lengths)
         ys = bnp.moveaxis(ys, 0, time_axis)

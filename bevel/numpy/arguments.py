@@ -14,9 +14,10 @@ import numpy as np
 import bevel.ops as ops
 from bevel.core import dtypes, interpreter, source
 from bevel.core.dtypes import as_dtype, bool_, float32
-from bevel.core.errors import ConcretizationTypeError, ShapeError
+from bevel.core.errors import ConcretizationTypeError
 from bevel.core.handle import Handle, KeyTag, logical_shape
 from bevel.core.interpreter import Tracer, to_numpy
+from bevel.core.misfit import Fix, misfit
 from bevel.numpy.convert import enter
 
 Shape = tuple[int, ...]
@@ -123,13 +124,25 @@ def contents(name: str, value: Any, why: str, instead: str) -> np.ndarray:
     """
     if not isinstance(value, Tracer):
         return to_numpy(value)
-    made = f" made at {value.source}" if value.source else ""
+    made = source.origin(value.source)
     raise ConcretizationTypeError(
         f"{name}: a traced {value.aval}{made} is used at {source.where(source.user_source())}, "
         "where its contents must be known.\n"
         f"Why: {why}.\n"
         f"Write instead: {instead}."
     )
+
+
+def known_size(name: str, x: Any, size: int | None) -> None:
+    """Raise if the contents of a traced array would decide how long a result is.
+
+    Raises:
+        ConcretizationTypeError: there is no `size`, and the array is traced.
+    """
+    value = number(name, x) if size is None else None
+    if isinstance(value, Tracer):
+        why = "the size of the result depends on the data, and a compiled program has fixed shapes"
+        contents(name, value, why, f"bnp.{name}(..., size=n), which fills up or cuts to n")
 
 
 def no_out(name: str, out: Any) -> None:
@@ -157,8 +170,8 @@ def inexact(x: Any, dtype: Any = None) -> Any:
     return x if dtypes.is_inexact(np.dtype(x.dtype)) else cast(x, float32)
 
 
-def resolve_shape(name: str, old: Shape, new: Shape) -> Shape:
-    """`new` with its -1 worked out.
+def resolve_shape(name: str, x: Handle, old: Shape, new: Shape) -> Shape:
+    """`new`, a shape for the elements of a handle of shape `old`, with its -1 worked out.
 
     Raises:
         ShapeError: the sizes do not agree.
@@ -169,15 +182,38 @@ def resolve_shape(name: str, old: Shape, new: Shape) -> Shape:
         return tuple([size // known if n == -1 else n for n in new])
     if holes == 0 and known == size and all(n >= 0 for n in new):
         return new
+    rest = "is" if len(new) == 2 else "are"
     why = (
-        "only one entry can be -1"
+        f"only one entry of {new} can be -1"
         if holes > 1
-        else f"{size} elements do not divide into {known}"
+        else f"its {size} elements do not divide into {known}, which the rest of {new} {rest}"
         if holes
-        else f"{size} elements against {known}"
+        else f"it has {size} elements, and {new} has {known}"
     )
-    raise ShapeError(
-        f"{name}: an array of shape {old} cannot become {new}: {why}.\n"
-        "Write instead: a shape with the same number of elements, with -1 for the size to be "
-        "worked out."
+    raise misfit(
+        name,
+        [x],
+        why,
+        _mend_reshape(old, new, not name.startswith("lax.")),
+        "a shape with the same number of elements, with -1 for the size to be worked out",
+        words=["the array"],
     )
+
+
+def _mend_reshape(old: Shape, new: Shape, free: bool) -> list[Fix]:
+    """-1, where it is `free` to stand for a size, for the first entry it can; or the first axis
+    kept.
+    """
+    size = math.prod(old)
+    for i in range(len(new) if -1 not in new else 0):
+        rest = math.prod(new[:i] + new[i + 1 :])
+        if rest > 0 and size % rest == 0:
+            whole = (*new[:i], size // rest, *new[i + 1 :])
+            entry = -1 if free else size // rest
+            plain = f"{(*new[:i], entry, *new[i + 1 :])}"
+            cause = f"With {entry} for {new[i]} it is {whole}"
+            return [Fix(cause, entry=(i, len(new), str(entry)), plain=plain)]
+    if len(old) > 1 and size:
+        kept = (old[0], size // old[0])
+        return [Fix(f"With the first axis kept it is {kept}", whole="_0.reshape(_0.shape[0], -1)")]
+    return []

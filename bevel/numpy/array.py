@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import bevel.ops as ops
-from bevel.core import errors, tracebacks
+from bevel.core import errors, source, tracebacks
 from bevel.core.aval import Aval
 from bevel.core.dtypes import as_dtype
 from bevel.core.handle import Handle, KeyTag, is_weak, set_handle_type, wrap
@@ -37,7 +37,7 @@ from bevel.numpy import (
 from bevel.numpy.convert import astype
 from bevel.numpy.families import FAST_FLOAT, operator
 from bevel.numpy.placing import placed
-from bevel.xla import bindings, client
+from bevel.xla import bindings, client, donation
 
 
 def _rebuild(contents: np.ndarray, kind: Any) -> Array:
@@ -194,8 +194,28 @@ class Array(Handle):
             client.block_until_ready([value.raw])
         return self
 
+    def delete(self) -> None:
+        """Give its memory back now, and not when nobody holds it any more. Arrays that share the
+        memory are gone as well.
+
+        Raises:
+            errors.ConcretizationTypeError: it is a traced value.
+
+        >>> x = bnp.ones(3)
+        >>> x.delete()
+        >>> x.is_deleted()
+        True
+        """
+        if isinstance(self._v, Tracer):
+            raise errors.ConcretizationTypeError(
+                f"a traced {conversion.spec(self)} has no memory to give back.\n"
+                "Write instead: nothing; a program frees what it no longer needs."
+            )
+        if not self.is_deleted():
+            client.give_up(self, donation.Given(None))
+
     def is_deleted(self) -> bool:
-        """Whether its memory was given away (donated to a jitted call)."""
+        """Whether its memory was given away: donated to a jitted call, or by `delete()`."""
         value = self._v
         return (
             type(value) is not np.ndarray
@@ -293,6 +313,8 @@ class Array(Handle):
 
     def __index__(self) -> int:
         dtype = self._v.dtype
+        if isinstance(self._v, Tracer) and np.dtype(dtype).kind == "b":
+            raise conversion.traced_error(self, "bool")
         if type(self._tag) is KeyTag or np.dtype(dtype).kind not in "iu" or self._v.shape != ():
             raise TypeError(
                 "an index, an axis or a count must be a 0-d integer array, and this is "
@@ -335,6 +357,8 @@ class Array(Handle):
         return conversion.formatted(self, format_spec)
 
     def __hash__(self) -> int:
+        if isinstance(self._v, Tracer):
+            raise conversion.traced_error(self, "key")
         raise TypeError(
             f"an Array ({conversion.spec(self)}) is unhashable: `==` compares elements, so it "
             "cannot "
@@ -368,10 +392,10 @@ class Array(Handle):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
-            "an Array is immutable: x[index] = value would change it for everyone who holds it.\n"
-            "Write instead: x = x.at[index].set(value); or keep a state cell, cell = bv.ref(x), "
-            "and write "
-            "cell[index] = value."
+            "an Array is immutable: x[index] = value would change it for everyone who holds it, at "
+            f"{source.where(source.user_source())}.\n"
+            "Write instead: x = x.at[index].set(value), x.at[index].add(value) for x[index] += "
+            "value; or keep a state cell, cell = bv.ref(x), and write cell[index] = value."
         )
 
     def __delitem__(self, index: Any) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import functools
 import string
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import bevel.ops as ops
-from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
+from bevel.core.misfit import Fix, axes_text, literal, misfit
 from bevel.numpy.arguments import cast, no_out, number
-from bevel.numpy.convert import promote
+from bevel.numpy.convert import enter, promote
 from bevel.numpy.products import contract, precision_of, preferred_of
 
 Path = tuple[tuple[int, ...], ...]
@@ -43,12 +44,12 @@ class Plan(NamedTuple):
     direct: Direct | None
 
 
-def _fail(subscripts: str, shapes: tuple, why: str, instead: str) -> ShapeError:
-    return ShapeError(
-        f"einsum: {subscripts!r} does not fit operands of shapes {', '.join(map(str, shapes))}.\n"
-        f"Why: {why}.\n"
-        f"Write instead: {instead}."
-    )
+class _Misfit(Exception):
+    """Why labels and shapes do not fit, the code that would, and what to write without it."""
+
+    def __init__(self, why: str, instead: str, fixes: Iterable[Fix] = ()):
+        super().__init__(why)
+        self.why, self.instead, self.fixes = why, instead, list(fixes)
 
 
 def _letters(subscripts: str, shapes: tuple) -> tuple[list[str], str | None, str]:
@@ -58,8 +59,8 @@ def _letters(subscripts: str, shapes: tuple) -> tuple[list[str], str | None, str
     left, arrow, right = subscripts.partition("->")
     inputs = left.split(",")
     if len(inputs) != len(shapes):
-        why = f"it names {len(inputs)} operands and {len(shapes)} were given"
-        raise _fail(subscripts, shapes, why, "one comma-separated term for each operand")
+        why = f"{literal(subscripts)} names {len(inputs)} operands, and {len(shapes)} were given"
+        raise _Misfit(why, "one comma-separated term for each operand")
     known = set(subscripts) - set(",.->")
     if bad := [c for c in known if not c.isalpha()]:
         raise ValueError(f"einsum: {bad[0]!r} in {subscripts!r} is no label; labels are letters")
@@ -70,29 +71,75 @@ def _letters(subscripts: str, shapes: tuple) -> tuple[list[str], str | None, str
     ]
     dots = "".join([next(free) for _ in range(max(widths, default=0))])
     spelled = []
-    for term, shape, width in zip(inputs, shapes, widths, strict=True):
+    for i, (term, shape, width) in enumerate(zip(inputs, shapes, widths, strict=True)):
         whole = term.replace("...", dots[len(dots) - width :] if width > 0 else "")
         if len(whole) != len(shape) or width < 0 or "." in whole:
-            why = f"the term {term!r} has {len(whole)} labels and its operand {len(shape)} axes"
-            raise _fail(
-                subscripts, shapes, why, "one letter for each axis, or '...' for the axes not named"
-            )
+            axes = axes_text(len(shape))
+            why = f"the term {literal(term)} has {len(whole)} labels, and {{{i}}} {axes}"
+            instead = "one letter for each axis, or '...' for the axes not named"
+            raise _Misfit(why, instead, _mend_labels(subscripts, shapes))
         spelled.append(whole)
     return spelled, right.replace("...", dots) if arrow else None, dots
 
 
 def _sizes(subscripts: str, inputs: list[str], shapes: tuple) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    for term, shape in zip(inputs, shapes, strict=True):
-        for label, n in zip(term, shape, strict=True):
+    owners: dict[str, str] = {}
+    for i, (term, shape) in enumerate(zip(inputs, shapes, strict=True)):
+        for axis, (label, n) in enumerate(zip(term, shape, strict=True)):
             old = sizes.setdefault(label, n)
             if old != n and 1 not in (old, n):
-                why = f"the label {label!r} stands for axes of sizes {old} and {n}"
-                raise _fail(
-                    subscripts, shapes, why, "another letter, or operands whose sizes agree"
+                why = (
+                    f"the label {label!r} stands for {owners[label]}, of size {old}, and for axis "
+                    f"{axis} of {{{i}}}, of size {n}"
                 )
+                instead = "another letter, or operands whose sizes agree"
+                raise _Misfit(why, instead, _mend_labels(subscripts, shapes))
+            if old == n:
+                owners[label] = f"axis {axis} of {{{i}}}"
             sizes[label] = n if old == 1 else old
     return sizes
+
+
+def _takes(subscripts: str, shapes: tuple) -> bool:
+    """Whether shapes fit subscripts."""
+    left, _, _ = subscripts.partition("->")
+    sizes: dict[str, set[int]] = {}
+    terms = left.split(",")
+    for term, shape in zip(terms, shapes, strict=False):
+        before, dots, after = term.partition("...")
+        if len(before + after) > len(shape) or (not dots and len(term) != len(shape)):
+            return False
+        for label, n in (
+            *zip(before, shape, strict=False),
+            *zip(reversed(after), reversed(shape), strict=False),
+        ):
+            sizes.setdefault(label, {1}).add(n)
+    return len(terms) == len(shapes) and all([len(s) <= 2 for s in sizes.values()])
+
+
+def _mend_labels(subscripts: str, shapes: tuple) -> list[Fix]:
+    """A term with its last two letters exchanged, or with `...` for the axes it does not name."""
+    left, arrow, right = subscripts.partition("->")
+    terms = left.split(",")
+    for i in reversed(range(len(terms))):
+        t = terms[i]
+        turned = [*terms[:i], t[:-2] + t[:-3:-1], *terms[i + 1 :]]
+        new = ",".join(turned) + arrow + right
+        if len(t) > 1 and "." not in t and _takes(new, shapes):
+            return [_relabelled(new, f"The axes of {{{i}}} are {turned[i]!r}, not {t!r}")]
+    for i in range(len(terms)):
+        few = len(terms[i]) < len(shapes[i]) and "." not in subscripts
+        dotted = [*terms[:i], f"...{terms[i]}", *terms[i + 1 :]]
+        new = ",".join(dotted) + arrow + (f"...{right}" if arrow else "")
+        if few and _takes(new, shapes):
+            n = len(shapes[i]) - len(terms[i])
+            return [_relabelled(new, f"{{{i}}} has {n} more in front (a batch?)")]
+    return []
+
+
+def _relabelled(subscripts: str, cause: str) -> Fix:
+    return Fix(cause, settings={"subscripts": (0, repr(subscripts))}, plain=repr(subscripts))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -104,18 +151,11 @@ def _plan(subscripts: str, shapes: tuple, optimize: Any) -> Plan:
         once = sorted(c for c in counts if counts[c] == 1 and c not in dots)
         output = dots + "".join(once)
     if missing := [c for c in output if c not in sizes]:
-        raise _fail(
-            subscripts,
-            shapes,
-            f"the result's label {missing[0]!r} is in no operand",
-            "its axes only",
-        )
+        why = f"the label {literal(missing[0])} of the result {literal(output)} is in no operand"
+        raise _Misfit(why, "a result with labels of the operands only")
     if len(set(output)) != len(output):
-        raise _fail(
-            subscripts,
-            shapes,
-            f"the result {output!r} names an axis twice",
-            "bnp.diag for a diagonal",
+        raise _Misfit(
+            f"the result {literal(output)} names an axis twice", "bnp.diag for a diagonal"
         )
     path = _path(tuple(inputs), output, sizes, optimize)
     return Plan(tuple(inputs), output, sizes, path, _direct(inputs, output, sizes, shapes))
@@ -308,9 +348,19 @@ def einsum(
         number("einsum", a)
     values, tag = promote(*arrays)
     shapes = tuple([tuple(v.shape) for v in values])
-    plan = _plan(text, shapes, tuple(optimize) if isinstance(optimize, list) else optimize)
+    try:
+        plan = _plan(text, shapes, tuple(optimize) if isinstance(optimize, list) else optimize)
+    except _Misfit as e:
+        raise _no_einsum(isinstance(subscripts, str), arrays, e) from None
     preferred = preferred_of(preferred_element_type)
     return wrap(contract_labels(plan, values, precision_of(precision), preferred), tag)
+
+
+def _no_einsum(spelled: bool, arrays: Sequence[Any], e: _Misfit) -> Exception:
+    """The error of operands that do not fit their subscripts."""
+    first = 1 if spelled else len(arrays) + 2  # lists of axes between operands: no names
+    fixes = e.fixes if spelled else ()
+    return misfit("einsum", [enter(x) for x in arrays], e.why, fixes, e.instead, first=first)
 
 
 def einsum_path(

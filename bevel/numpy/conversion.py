@@ -4,6 +4,8 @@ nothing to read.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from bevel.core import dtypes, errors, source
 from bevel.core.handle import WEAK, Handle, KeyTag, logical_shape, read_only, wrap
 from bevel.core.interpreter import Tracer, check_alive, to_numpy
 from bevel.numpy.scalars import KeyDtype
+from bevel.xla.donation import story
 
 
 def spec(handle: Handle) -> str:
@@ -25,10 +28,22 @@ _BRANCH = (
     "between values, lax.while_loop for a loop"
 )
 _STATIC = (
-    "make it static (bv.jit(f, static_argnames=...)), or compute it from shapes, which are known"
+    "make it static (bv.jit(f, static_argnames=...)), or compute it from shapes, which are known, "
+    "with Python (math.prod(x.shape), not bnp)"
 )
-_NUMPY = "the function of bevel.numpy with the same name; bv.pure_callback runs NumPy in a program"
+_INDEX = f"for a shape, an axis or a count, {_STATIC}; bnp.asarray(items)[i] for an index of a list"
+_MATH = (
+    "bnp.sin(x) for math.sin(x), x.astype(float) for float(x), y = y.at[i].set(x) with y of bnp "
+    "for y[i] = x with y of NumPy"
+)
+_NUMPY = (
+    "the function of bevel.numpy with the same name (bnp.sin for np.sin), bnp.asarray(table)[i] "
+    "for table[i], y = y.at[i].set(x) with y of bnp for y[i] = x; bv.pure_callback runs NumPy in a "
+    "program"
+)
 _PRINT = 'bv.debug.print("{x}", x=x) to see it; return it from the function to use it outside'
+
+_ASKING = (os.path.join("bevel", "numpy", "conversion.py"), os.path.join("numpy", "array.py"))
 
 # What was wanted: its error, what Python did, and the code to write instead.
 _WANTS = {
@@ -41,12 +56,12 @@ _WANTS = {
     "index": (
         errors.TracerIntegerConversionError,
         "used it as a shape, an axis, a count or a list index",
-        _STATIC,
+        _INDEX,
     ),
     "float": (
         errors.ConcretizationTypeError,
         "asked for it as a float",
-        f"x.astype(float); {_PRINT}",
+        f"{_MATH}; {_PRINT}",
     ),
     "complex": (
         errors.ConcretizationTypeError,
@@ -55,7 +70,29 @@ _WANTS = {
     ),
     "array": (errors.TracerArrayConversionError, "gave it to NumPy", _NUMPY),
     "item": (errors.ConcretizationTypeError, "asked for its contents", _PRINT),
+    "key": (
+        errors.TracerBoolConversionError,
+        "used it as a key of a dict, a set or a cache (functools.cache)",
+        f"bnp.stack([...])[i] to look up by an integer, no cache; {_BRANCH}",
+    ),
 }
+
+
+def _is_in_jit(interp: Any) -> bool:
+    """Whether some function around is being jitted."""
+    while interp is not None:
+        if interp.what.startswith("jit of "):
+            return True
+        interp = interp.outer
+    return False
+
+
+def _is_users_question() -> bool:
+    """Whether it was the user's code that asked, and not Bevel's."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.endswith(_ASKING):
+        frame = frame.f_back
+    return frame is not None and not source.is_internal(frame.f_code.co_filename)
 
 
 def traced_error(handle: Handle, wanted: str) -> Exception:
@@ -63,7 +100,11 @@ def traced_error(handle: Handle, wanted: str) -> Exception:
     value = handle._v
     check_alive(value)
     kind, what, instead = _WANTS[wanted]
-    made = f", made at {value.source}," if value.source else ""
+    if wanted in ("bool", "index") and _is_users_question():
+        errors.unanswered.count += 1
+    made = source.origin(value.source)
+    if wanted == "bool" and not _is_in_jit(value.interp):
+        instead = f"bv.jit around the transforms, which converts `if` and `while`; {instead}"
     return kind(
         f"a traced {spec(handle)}{made} has no contents yet, and Python {what} at "
         f"{source.where(source.user_source())}.\n"
@@ -165,13 +206,26 @@ def nested_lists(array: np.ndarray) -> Any:
 def _unreadable(handle: Handle) -> str | None:
     value = handle._v
     if isinstance(value, Tracer):
-        made = f" made at {value.source}" if value.source else ""
+        name = getattr(value.source, "name", "x")
+        name = name if name.isidentifier() else "x"
+        made = source.origin(value.source).rstrip(",") or f", in {value.interp.what}"
+        if not value.interp.alive:
+            return (
+                f"Traced<{spec(handle)}>{made}, of {value.interp.what}, which has ended: it has no "
+                "value; return it from the function"
+            )
+        found = known_bool(handle)
+        if not isinstance(found._v, Tracer):  # eager differentiation
+            return f"Traced<{spec(handle)}>{made}, with the value {text_of(found)}"
+        rows = getattr(value, "value", None)
+        if type(rows) is np.ndarray:  # eager vmap
+            return f"Traced<{spec(handle)}>{made}, a row of {rows}"
         return (
-            f"Traced<{spec(handle)}>{made}; its value is known only when the program runs: "
-            'use bv.debug.print("{x}", x=x)'
+            f"Traced<{spec(handle)}>{made}; its value is known only when "
+            f'the program runs: use bv.debug.print("{{{name}}}", {name}={name})'
         )
     if type(value) is not np.ndarray and value.raw.is_deleted():
-        return f"Array<{spec(handle)}, deleted: its buffer was donated>"
+        return f"Array<{spec(handle)}, deleted: it was {story(value) or 'given away'}>"
     return None
 
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from bevel.core import config, dtypes, source
-from bevel.core.errors import Float64PromotionWarning, ShapeError
+from bevel.core.errors import Float64PromotionWarning
 from bevel.core.handle import WEAK, Handle, KeyTag, WeakIf, is_weak, weak_now, weak_together, wrap
 from bevel.core.interpreter import is_concrete, quiet, run_quietly, to_numpy
+from bevel.core.misfit import broadcast_reason, mend_broadcast, misfit
 from bevel.ops import broadcast_in_dim, concatenate, convert, reshape
 
 SCALARS = (bool, int, float, complex)
@@ -74,7 +75,7 @@ def _narrow(x: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
         if not (_fits(int(low), target) and _fits(int(high), target)):
             raise OverflowError(
                 f"{x.dtype.name} data from {low} to {high} does not fit in {target.name}, the "
-                "default for integers.\n"
+                f"default for integers, at {source.where(source.user_source())}.\n"
                 "Why: 64-bit numbers appear only by name, and nothing is cut silently.\n"
                 f"Write instead: bnp.asarray(x, dtype=bnp.{x.dtype.name})."
             )
@@ -120,6 +121,11 @@ def enter(x: Any, dtype: np.dtype | None = None) -> Handle:
         f"expected an array or a number, got {type(x).__name__}.\n"
         "Write instead: a bevel or NumPy array, a Python number, or nested lists of numbers."
         + ("\nFor a pytree (dict, module, ...) use bv.tree.map." if isinstance(x, dict) else "")
+        + (
+            "\nFor a module, nn.state(model, nn.Param) is a tree of its parameters."
+            if hasattr(x, "__bevel_structure__")
+            else ""
+        )
     )
 
 
@@ -314,9 +320,9 @@ def _warn_float64(a: np.dtype, b: np.dtype, joined: np.dtype) -> None:
     _warned.add(place)
     message = (
         f"{a.name} with {b.name} gives {joined.name} at {source.where(here)}: twice the memory, "
-        "and slow on "
-        f"accelerators. Write x.astype(bnp.float32), or bring both to {joined.name}, whichever "
-        "you meant."
+        "and slow on accelerators.\n"
+        f"Write instead: x.astype(bnp.float32) on the {a.name} one, or .astype(bnp.{joined.name}) "
+        "on the other, whichever you meant."
     )
     warnings.warn_explicit(message, Float64PromotionWarning, *place)
 
@@ -374,7 +380,7 @@ def numbers(name: str, xs: tuple[Any, ...], inexact: bool = False) -> tuple[list
     dtype, tag = result_type(operands)
     if inexact:
         dtype = to_inexact(dtype)
-    return broadcast_values(name, [value_at(x, dtype) for x in operands]), tag
+    return broadcast_values(name, [value_at(x, dtype) for x in operands], operands), tag
 
 
 def _promote_keys(handles: list[Handle]) -> tuple[list[Any], Any]:
@@ -404,18 +410,30 @@ def broadcast_value(value: Any, shape: tuple[int, ...]) -> Any:
     return broadcast_in_dim(value, shape=shape, dims=tuple([lead + i for i in keep]))
 
 
-def broadcast_values(op: str, values: list[Any]) -> list[Any]:
-    """Values broadcast against each other; the error names the shapes."""
+def broadcast_values(op: str, values: list[Any], given: Sequence[Any] = ()) -> list[Any]:
+    """Values broadcast against each other; the error names those that were `given`, as handles,
+    or says the words that are given for them.
+    """
     shapes = [tuple(v.shape) for v in values]
     if shapes.count(shapes[0]) == len(shapes):
         return values
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
-        listed = " and ".join(map(str, shapes))
-        raise ShapeError(
-            f"{op}: shapes {listed} do not broadcast at {source.where(source.user_source())}.\n"
-            "Why: from the right, axes must be equal or 1.\n"
-            "Write instead: add an axis with x[:, None], or transpose one operand."
-        ) from None
+        raise no_broadcast(op, values, given) from None
     return [broadcast_value(v, shape) for v in values]
+
+
+def no_broadcast(op: str, values: Sequence[Any], given: Sequence[Any] = ()) -> Exception:
+    """The error of values that do not broadcast against each other."""
+    pairs = itertools.zip_longest(values, given)
+    shown = [x if isinstance(x, Handle) else v for v, x in pairs]
+    shapes = [tuple(x.shape) for x in shown]
+    return misfit(
+        op,
+        shown,
+        broadcast_reason(shapes),
+        mend_broadcast(shapes),
+        "operands that are equal along every axis, cut or padded, or of size 1 there",
+        words=[x for x in given if isinstance(x, str)],
+    )

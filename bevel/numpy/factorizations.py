@@ -9,8 +9,8 @@ import numpy as np
 import bevel.ops as ops
 from bevel.core import dtypes
 from bevel.core.dtypes import bfloat16, float16, float32, int32
-from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
+from bevel.core.misfit import Fix, misfit
 from bevel.numpy import products
 from bevel.numpy.arguments import cast, number
 from bevel.numpy.convert import broadcast_value
@@ -54,9 +54,15 @@ def checked_matrix(name: str, a: Any, square: bool = False) -> tuple[Any, np.dty
     shape = tuple(x.shape)
     if len(shape) < 2 or (square and shape[-1] != shape[-2]):
         kind = "square matrices" if square else "matrices"
-        raise ShapeError(
-            f"{name}: needs {kind} on the last two axes, got shape {shape}.\n"
-            + ("Write instead: bnp.linalg.lstsq or pinv for other matrices." if square else "")
+        column = Fix(changes={0: "_[:, None]"})
+        fix = column if shape and not square else Fix(callee="pinv") if name == "inv" else None
+        raise misfit(
+            name,
+            [wrap(x)],
+            f"it needs {kind} on the last two axes",
+            [fix] if fix is not None and (len(shape) > 1 or not square) else [],
+            "bnp.linalg.lstsq or pinv for other matrices" if square else "x[:, None] for a vector",
+            words=["the matrix"],
         )
     dtype = np.dtype(x.dtype)
     dtype = dtype if dtypes.is_inexact(dtype) else float32

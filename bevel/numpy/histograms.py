@@ -11,6 +11,7 @@ import numpy as np
 from bevel.core.dtypes import float32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import Handle, logical_shape, wrap
+from bevel.core.misfit import misfit
 from bevel.numpy import reductions
 from bevel.numpy.arguments import cast, contents, inexact, integer, known, number
 from bevel.numpy.convert import enter
@@ -107,9 +108,12 @@ def histogram(
     x = ravel(wrap(inexact(number("histogram", a))))
     edges = histogram_bin_edges(x, bins, range, weights)
     if weights is not None and logical_shape(enter(weights)) != logical_shape(enter(a)):
-        raise ShapeError(
-            f"histogram: a has shape {logical_shape(enter(a))} and weights "
-            f"{logical_shape(enter(weights))}"
+        raise misfit(
+            "histogram",
+            [enter(a), enter(weights)],
+            "{1}, the weights, must be one for each element of {0}",
+            otherwise="weights of the array's shape",
+            params=("a", "weights"),
         )
     slot, inside = _slots(x, edges)
     counts = _counted(slot, inside, None if weights is None else ravel(weights), edges.shape[0] - 1)

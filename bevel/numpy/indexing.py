@@ -8,6 +8,7 @@ reading and dropped when writing, unless `mode=` says otherwise.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +17,22 @@ import numpy as np
 import bevel.ops as ops
 from bevel.core import dtypes, source
 from bevel.core.dtypes import bool_, int32
-from bevel.core.errors import ShapeError
-from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
+from bevel.core.handle import Handle, KeyTag, fresh_tag, wrap
 from bevel.core.interpreter import EAGER, Tracer, state
+from bevel.core.misfit import mend_broadcast_to, misfit
 from bevel.numpy.arguments import known
 from bevel.numpy.convert import SCALARS, broadcast_value, enter, quietly, value_at
-from bevel.numpy.plan import EVERYTHING, Plan, axes_taken, entries, index_item, out_of_bounds
+from bevel.numpy.plan import (
+    EVERYTHING,
+    Plan,
+    axes_taken,
+    check_masks,
+    entries,
+    index_item,
+    out_of_bounds,
+)
 from bevel.ops import GatherDims, ScatterDims
+from bevel.ops.indexing import CLIP, FILL
 
 Shape = tuple[int, ...]
 _new = Handle.__new__
@@ -55,14 +65,14 @@ def getitem(x: Handle, index: Any) -> Any:
     if state.current is EAGER:
         value = x._v if type(x._v) is np.ndarray else known(x._v)
         if value is not None:
-            kind = type(index)
+            kind, place = type(index), index
             if kind is not int and kind is not slice:
-                index = _numpy_index(index)
-            if index is not _NOT_KNOWN:
+                place = _numpy_index(index)
+            if place is not _NOT_KNOWN:
                 try:
-                    out = value[index]
+                    out = value[place]
                 except (IndexError, TypeError) as e:
-                    raise _explained(e) from None
+                    raise _explained(e, x, index) from None
                 result = _new(type(x))
                 result._held = out if type(out) is np.ndarray else np.asarray(out)
                 result._tag = tag
@@ -91,18 +101,22 @@ def _numpy_index(index: Any) -> Any:
     return tuple(items)
 
 
-def _explained(error: Exception) -> IndexError:
+def _explained(error: Exception, x: Handle, index: Any) -> IndexError:
     text = str(error)
+    outside = re.match(r"index (-?\d+) is out of bounds for axis (\d+) with size (\d+)", text)
+    if outside:
+        return out_of_bounds(*map(int, outside.groups()))
     if "only integers, slices" in text or "arrays used as indices" in text:
         text += "\nWrite instead: x[i.astype(int)] for an array of numbers, x[int(i)] for one"
-    elif "boolean index did not match" in text:
-        text += "\nWrite instead: a mask of the array's own shape, such as x > 0"
+    else:
+        logical_entries(x, index)  # says more about shapes that do not fit
     return IndexError(f"{text}, at {source.where(source.user_source())}")
 
 
 def logical_entries(x: Handle, index: Any) -> list[Any]:
     """The entries of an index of a handle, with one for the words of random keys."""
-    items = entries(index, logical_shape(x))
+    items = entries(index, x)
+    check_masks(x, index, items)
     return [*items, EVERYTHING] if type(x._tag) is KeyTag else items
 
 
@@ -143,7 +157,7 @@ def _read(
         pass
     elif _empty_axis(plan):
         out = ops.full(plan.out, 0, value.dtype)
-    elif plan.batch == () and mode != "fill":
+    elif plan.batch == () and mode in (None, "promise_in_bounds"):
         out = ops.dynamic_slice(out, *_all_starts(plan, wrap_negative), sizes=plan.window()[0])
     else:
         sizes, offsets = plan.window()
@@ -153,7 +167,7 @@ def _read(
             plan.vectors(wrap_negative),
             dims=dims,
             sizes=sizes,
-            mode=mode or "clip",
+            mode=mode or CLIP,
             fill_value=fill_value,
             **promises,
         )
@@ -267,10 +281,13 @@ def _fitted(values: Any, shape: Shape, method: str) -> Any:
         values = ops.reshape(values, shape=tuple(values.shape[1:]))
     fitted = _fit(values, shape, method)
     if fitted is None:
-        raise ShapeError(
-            f"x.at[...].{method}: values of shape {tuple(values.shape)} do not broadcast to "
-            f"{shape}, the shape of "
-            f"x[...], at {source.where(source.user_source())}"
+        raise misfit(
+            f"x.at[...].{method}",
+            [values],
+            f"from the right, axes must be 1 or those of {shape}, the shape of what is indexed",
+            mend_broadcast_to(tuple(values.shape), shape),
+            "values of the shape of what is indexed, or that broadcast to it",
+            words=["the array of values"],
         )
     return fitted
 
@@ -280,22 +297,22 @@ def _numpy_update(x: Handle, index: Any, values: Any, method: str) -> Any:
     value, values = known(x._v), known(values)
     if value is None or values is None or type(x._tag) is KeyTag:
         return None
-    index = _numpy_index(index)
-    if index is _NOT_KNOWN:
+    place = _numpy_index(index)
+    if place is _NOT_KNOWN:
         return None
-    basic = not any([isinstance(i, np.ndarray) for i in index])
+    basic = not any([isinstance(i, np.ndarray) for i in place])
     out = value.copy()
     try:
-        part = out[index]
+        part = out[place]
         values = _fitted(values, part.shape, method)
         if method == "set":
-            out[index] = values
+            out[place] = values
         elif basic:
-            out[index] = quietly(_UFUNC[method], part, values)
+            out[place] = quietly(_UFUNC[method], part, values)
         else:
-            quietly(_UFUNC[method].at, out, index, values)
+            quietly(_UFUNC[method].at, out, place, values)
     except IndexError as e:
-        raise _explained(e) from None
+        raise _explained(e, x, index) from None
     return out
 
 
@@ -342,7 +359,7 @@ def _updated(
     else:
         dims = ScatterDims(plan.window()[1], tuple(plan.axes), tuple(plan.axes))
         block = _SCATTER[method](
-            block, plan.vectors(wrap_negative), values, dims=dims, mode=mode or "fill", **promises
+            block, plan.vectors(wrap_negative), values, dims=dims, mode=mode or FILL, **promises
         )
     out = plan.paste(value, block)
     return out if out.shape == shape else ops.reshape(out, shape=shape)

@@ -20,10 +20,11 @@ from bevel.core import dtypes
 from bevel.core.dtypes import int32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
+from bevel.core.misfit import Change, Fix, Shape, broadcastable, mend, misfit, transposed
 from bevel.numpy import products
 from bevel.numpy.arguments import axes_of, cast, integer, number
 from bevel.numpy.contraction import einsum
-from bevel.numpy.convert import broadcast_value, promote
+from bevel.numpy.convert import broadcast_value, enter, promote
 from bevel.numpy.elementwise import absolute
 from bevel.numpy.factorizations import (
     EighResult,
@@ -159,6 +160,41 @@ def slogdet(a: Any, *, method: str | None = None) -> SlogdetResult:
     return SlogdetResult(at_dtype(whole._v, dtype), at_dtype(log_size._v, dtype))
 
 
+def _check_system(x: Shape, y: Shape, given: tuple[Any, Any]) -> None:
+    """Refuse matrices and right sides that are no systems of equations."""
+
+    def fits(shapes: list[Shape]) -> bool:
+        left, right = shapes
+        if len(left) < 2 or left[-1] != left[-2] or not right:
+            return False
+        rows = right[-1 if len(right) == 1 else -2]
+        return rows == left[-1] and broadcastable([(), left[:-2], right[:-2]])
+
+    if fits([x, y]):
+        return
+    square = len(x) > 1 and x[-1] == x[-2]
+    found = None
+    if square:
+        why = f"{{1}} must have {x[-1]} elements if it is a vector, or {x[-1]} rows"
+
+        def column(i: int, shape: Shape) -> list[Change]:
+            stack = i == 1 and len(shape) == len(x) - 1
+            return [Change("_[..., None]", (*shape, 1), "is a stack of vectors")] if stack else []
+
+        found = mend([x, y], fits, [column, lambda i, s: transposed(s) if i == 1 else ()])
+        if y and y[-1 if len(y) == 1 else -2] == x[-1]:
+            why = f"the axes before the last two, {x[:-2]} of {{0}} and {y[:-2]} of {{1}}, differ"
+    else:
+        why = "{0} must hold square matrices on its last two axes"
+        if len(x) == 2 and len(y) in (1, 2) and x[0] == y[0]:
+            found = Fix(
+                "With lstsq the squared error is least", whole="bnp.linalg.lstsq(_0, _1)[0]"
+            )
+    instead = "a system of as many equations as unknowns"
+    fixes = [] if found is None else [found]
+    raise misfit("solve", [enter(v) for v in given], why, fixes, instead, params=("a", "b"))
+
+
 def solve(a: Any, b: Any) -> Any:
     """The `x` with `a @ x = b`; `b` is a vector, or matrices whose columns are solved for.
 
@@ -167,16 +203,10 @@ def solve(a: Any, b: Any) -> Any:
     """
     number("solve", a), number("solve", b)
     (x, y), _ = promote(a, b)
-    x, dtype = checked_matrix("solve", wrap(x), square=True)
-    y = cast(y, np.dtype(x.dtype))
     vector = len(y.shape) == 1
-    n = x.shape[-1]
-    if not y.shape or y.shape[-1 if vector else -2] != n:
-        raise ShapeError(
-            f"solve: a has shape {tuple(x.shape)} and b {tuple(y.shape)}.\n"
-            f"Why: a vector b needs size {n}, a matrix b needs {n} rows.\n"
-            "Write instead: b[..., None] for a stack of vectors."
-        )
+    _check_system(tuple(x.shape), tuple(y.shape), (a, b))
+    x, dtype = checked_matrix("solve", wrap(x), square=True)
+    y, n = cast(y, np.dtype(x.dtype)), x.shape[-1]
     y = ops.expand_dims(y, (1,)) if vector else y
     lead = np.broadcast_shapes(tuple(x.shape[:-2]), tuple(y.shape[:-2]))
     factors, _, order = ops.lu(x)
@@ -279,9 +309,12 @@ def lstsq(
     x, dtype = checked_matrix("lstsq", wrap(x))
     y = cast(y, np.dtype(x.dtype))
     if len(x.shape) != 2 or len(y.shape) not in (1, 2) or y.shape[0] != x.shape[0]:
-        raise ShapeError(
-            f"lstsq: a must be a matrix and b a vector or matrix with as many rows, got shapes "
-            f"{tuple(x.shape)} and {tuple(y.shape)}; use bv.vmap for stacks"
+        raise misfit(
+            "lstsq",
+            [wrap(x), wrap(y)],
+            "{0} must be a matrix and {1} a vector or a matrix with as many rows",
+            otherwise="arrays of as many rows; bv.vmap for stacks",
+            params=("a", "b"),
         )
     columns = wrap(y if len(y.shape) == 2 else ops.expand_dims(y, (1,)))
     m, n = x.shape
@@ -334,6 +367,10 @@ def multi_dot(arrays: Any, *, precision: Any = None) -> Any:
     ranks = [len(number("multi_dot", a).shape) for a in arrays]
     if any(r != 2 for r in ranks[1:-1]) or ranks[0] not in (1, 2) or ranks[-1] not in (1, 2):
         raise ShapeError(f"multi_dot: takes matrices, and vectors at the ends; got {ranks} axes")
+    shapes = [tuple(enter(a)._v.shape) for a in arrays]
+    for i, (s, t) in enumerate(zip(shapes, shapes[1:], strict=False)):
+        if s[-1] != t[0] and 1 not in (s[-1], t[0]):
+            raise _no_chain(arrays, shapes, i)
     letters = string.ascii_letters[: len(arrays) + 1]
     terms = [letters[i : i + 2] for i in range(len(arrays))]
     terms[0] = terms[0][1:] if ranks[0] == 1 else terms[0]
@@ -341,6 +378,25 @@ def multi_dot(arrays: Any, *, precision: Any = None) -> Any:
     result = ("" if ranks[0] == 1 else letters[0]) + ("" if ranks[-1] == 1 else letters[-1])
     kind = "optimal" if len(arrays) < 8 else "auto"
     return einsum(f"{','.join(terms)}->{result}", *arrays, optimize=kind, precision=precision)
+
+
+def _no_chain(arrays: Any, shapes: list[Shape], i: int) -> Exception:
+    """The error of a product of matrices, of which number `i` does not fit the next."""
+
+    def fits(shapes: list[Shape]) -> bool:
+        return all([s[-1] == t[0] for s, t in zip(shapes, shapes[1:], strict=False)])
+
+    found = mend(shapes, fits, [lambda _, s: transposed(s)])
+    s, t = shapes[i : i + 2]
+    return misfit(
+        "multi_dot",
+        [enter(a) for a in arrays],
+        f"the last axis of {{{i}}} ({s[-1]}) must equal the first of {{{i + 1}}} ({t[0]})",
+        [] if found is None else [found],
+        "matrices each of which has as many rows as the one before has columns",
+        listed=True,
+        words=[f"array {k}" for k in range(len(shapes))],
+    )
 
 
 def tensorinv(a: Any, ind: int = 2) -> Any:

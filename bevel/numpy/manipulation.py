@@ -13,6 +13,7 @@ import numpy as np
 
 from bevel.core.errors import ShapeError
 from bevel.core.handle import logical_shape
+from bevel.core.misfit import Fix, broadcastable, mend_broadcast_to, misfit
 from bevel.numpy.arguments import (
     axes_of,
     axis_of,
@@ -20,7 +21,7 @@ from bevel.numpy.arguments import (
     shape_of,
     size_of,
 )
-from bevel.numpy.convert import enter
+from bevel.numpy.convert import enter, no_broadcast
 from bevel.numpy.moves import permute, reshape_to, spread
 
 # -- one array, another shape --------------------------------------------------------------------
@@ -41,7 +42,7 @@ def reshape(a: Any, shape: Any, order: str = "C", *, copy: bool | None = None) -
     """
     x = enter(a)
     old = logical_shape(x)
-    new = resolve_shape("reshape", old, shape_of("reshape", shape))
+    new = resolve_shape("reshape", x, old, shape_of("reshape", shape))
     if order == "F":
         return permute(reshape_to(permute(x, _backwards(old)), new[::-1]), _backwards(new))
     if order not in ("C", "A", "K"):
@@ -93,8 +94,13 @@ def matrix_transpose(x: Any, /) -> Any:
     """
     x = enter(x)
     if len(logical_shape(x)) < 2:
-        raise ShapeError(
-            f"matrix_transpose: needs at least 2 axes, got shape {logical_shape(x)}; use x[:, None]"
+        raise misfit(
+            "matrix_transpose",
+            [x],
+            "a matrix has at least 2 axes",
+            [Fix(whole="_0[:, None]")] if logical_shape(x) else [],
+            "a matrix",
+            words=["the array"],
         )
     return swapaxes(x, -1, -2)
 
@@ -174,8 +180,17 @@ def squeeze(a: Any, axis: Any = None) -> Any:
     )
     for i in axes:
         if old[i] != 1:
-            raise ShapeError(
-                f"squeeze: axis {i} of shape {old} has size {old[i]}; only size 1 can be dropped"
+            ones = [str(k) for k, n in enumerate(old) if n == 1]
+            fix = (
+                Fix(f"Axis {ones[0]} has size 1", settings={"axis": (1, ones[0])}) if ones else None
+            )
+            raise misfit(
+                "squeeze",
+                [x],
+                f"axis {i} of {{0}} has size {old[i]}, and only size 1 can be dropped",
+                [fix] if fix is not None and len(ones) == 1 else [],
+                "an axis of size 1; x[:, 0] takes one place of another",
+                words=["the array"],
             )
     return reshape_to(x, tuple([n for i, n in enumerate(old) if i not in axes]))
 
@@ -256,10 +271,13 @@ def broadcast_to(array: Any, shape: Any) -> Any:
         return x
     lead = len(new) - len(old)
     if lead < 0 or any(n not in (1, m) for n, m in zip(old, new[lead:], strict=True)):
-        raise ShapeError(
-            f"broadcast_to: an array of shape {old} does not broadcast to {new}.\n"
-            "Why: from the right, each of its axes must be 1 or equal.\n"
-            "Write instead: add an axis with x[:, None], or reshape it first."
+        raise misfit(
+            "broadcast_to",
+            [x],
+            f"from the right, its axes must be 1 or equal to those of {new}",
+            mend_broadcast_to(old, new),
+            "an array whose axes are 1 or those of the shape: reshape or transpose it first",
+            words=["the array"],
         )
     keep = tuple([i for i, n in enumerate(old) if n == new[lead + i]])
     x = reshape_to(x, tuple([old[i] for i in keep]))
@@ -273,5 +291,8 @@ def broadcast_arrays(*args: Any) -> list[Any]:
     [(2, 3), (2, 3)]
     """
     arrays = [enter(a) for a in args]
-    shape = broadcast_shapes(*[logical_shape(x) for x in arrays])
+    shapes = [logical_shape(x) for x in arrays]
+    if not broadcastable([(), *shapes]):
+        raise no_broadcast("broadcast_arrays", arrays)
+    shape = np.broadcast_shapes(*shapes)
     return [broadcast_to(x, shape) for x in arrays]

@@ -10,9 +10,11 @@ import numpy as np
 import bevel.ops as ops
 from bevel.core import dtypes, errors, source
 from bevel.core.dtypes import bool_, int32
-from bevel.core.handle import Handle, KeyTag
+from bevel.core.handle import Handle, KeyTag, logical_shape
 from bevel.core.interpreter import Tracer, to_numpy
+from bevel.core.misfit import Fix, misfit
 from bevel.numpy.convert import broadcast_value, enter
+from bevel.ops.indexing import instead
 
 Shape = tuple[int, ...]
 EVERYTHING = slice(None)
@@ -87,21 +89,25 @@ def _number_item(item: Any) -> Any:
     return item
 
 
-def entries(index: Any, shape: Shape) -> list[Any]:
-    """The entries of an index, one or more per axis: `...` and missing ones are written out as
-    slices.
+def entries(index: Any, x: Handle) -> list[Any]:
+    """The entries of an index of a handle, one or more per axis: `...` and missing ones are
+    written out as slices.
 
     Raises:
         IndexError: too many indices.
     """
     items = [index_item(i) for i in (index if type(index) is tuple else (index,))]
-    used = sum([axes_taken(i) for i in items])
+    used, shape = sum([axes_taken(i) for i in items]), logical_shape(x)
     dots = [i for i, item in enumerate(items) if item is Ellipsis]
     if used > len(shape) or len(dots) > 1:
-        what = f"{used} axes are indexed" if used > len(shape) else "'...' is there more than once"
-        raise IndexError(
-            f"too many indices: an array of shape {shape} has {len(shape)} axes, and {what}, at "
-            f"{source.where(source.user_source())}"
+        what = f"{used} are indexed" if used > len(shape) else "'...' is there more than once"
+        raise misfit(
+            "x[...]",
+            [x],
+            f"too many indices: {{0}} has {len(shape)} axes, and {what}",
+            otherwise=f"at most {len(shape)} indices, and '...' once",
+            words=["the array"],
+            error=IndexError,
         )
     rest = [EVERYTHING] * (len(shape) - used)
     if not dots:
@@ -121,11 +127,9 @@ def axes_taken(item: Any) -> int:
 
 def out_of_bounds(index: int, axis: int, n: int) -> IndexError:
     """The error for an index that an axis of size `n` does not have."""
-    allowed = f"use {-n}..{n - 1}" if n else "the axis is empty"
     return IndexError(
         f"index {index} is out of bounds for axis {axis} with size {n}, at "
-        f"{source.where(source.user_source())}: "
-        f"{allowed}"
+        f"{source.where(source.user_source())}.\nWrite instead: {instead(n)}."
     )
 
 
@@ -341,7 +345,7 @@ def _without_masks(items: list[Any], shape: Shape) -> tuple[list[Any], list[int]
     axis = 0
     for item in items:
         if isinstance(item, np.ndarray | Tracer) and item.dtype == bool_:
-            places = _places(item, axis, shape)
+            places = _places(item)
             out += places
             owners += range(axis, axis + len(places))
         else:
@@ -351,14 +355,41 @@ def _without_masks(items: list[Any], shape: Shape) -> tuple[list[Any], list[int]
     return out, owners
 
 
-def _places(mask: Any, axis: int, shape: Shape) -> list[np.ndarray]:
-    covered = shape[axis : axis + mask.ndim]
-    if tuple(mask.shape) != covered:
-        raise IndexError(
-            f"a bool index of shape {tuple(mask.shape)} stands for axes of shape {covered}, at "
-            f"{source.where(source.user_source())}: the shapes must be equal.\n"
-            "Write instead: a mask made from the array itself, such as x > 0."
-        )
+def check_masks(x: Handle, index: Any, items: list[Any]) -> None:
+    """Refuse a mask among the entries of an index whose shape is not that of its axes.
+
+    Raises:
+        IndexError: there is one.
+    """
+    axis, shape = 0, logical_shape(x)
+    for item in items:
+        mask = isinstance(item, np.ndarray | Tracer) and item.dtype == bool_
+        if mask and tuple(item.shape) != shape[axis : axis + item.ndim]:
+            raise _mask_misfit(x, item, axis, type(index) is not tuple)
+        axis += axes_taken(item)
+
+
+def _mask_misfit(x: Handle, mask: Any, axis: int, alone: bool) -> Exception:
+    shape, wanted = logical_shape(x), tuple(mask.shape)
+    n = len(wanted)
+    fixes = [
+        Fix("It fits other axes", {1: f"[{':, ' * i}_]"})
+        for i in range(len(shape) - n + 1)
+        if alone and shape[i : i + n] == wanted
+    ]
+    why = f"boolean index did not match: it stands for axes of shape {shape[axis : axis + n]}"
+    return misfit(
+        "x[...]",
+        [x, mask] if alone else [x],
+        why if alone else f"{why}, and has shape {wanted}",
+        fixes[:1],
+        "a mask made from the array itself, such as x > 0",
+        words=["the array", "the index"],
+        error=IndexError,
+    )
+
+
+def _places(mask: Any) -> list[np.ndarray]:
     if isinstance(mask, Tracer):
         raise errors.ConcretizationTypeError(
             f"a traced {mask.aval} is an index at {source.where(source.user_source())}.\n"

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 import bevel.ops as ops
-from bevel.core import config, source
+from bevel.core import config
 from bevel.core.dtypes import as_dtype
 from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
+from bevel.core.misfit import (
+    Change,
+    Fix,
+    Shape,
+    broadcastable,
+    change_of,
+    mend,
+    misfit,
+    transposed,
+    with_axis,
+)
 from bevel.numpy.arguments import axes_of, axis_of, integer, number
 from bevel.numpy.convert import enter, numbers, promote
 from bevel.numpy.manipulation import moveaxis
@@ -73,23 +85,61 @@ def contract(
     )
 
 
-def _mismatch(name: str, x: Any, y: Any, why: str, instead: str) -> ShapeError:
-    return ShapeError(
-        f"{name}: shapes {tuple(x.shape)} and {tuple(y.shape)} do not fit "
-        f"at {source.where(source.user_source())}.\n"
-        f"Why: {why}.\n"
-        f"Write instead: {instead}."
-    )
+def _mismatch(
+    name: str, given: Sequence[Any], why: str, instead: str, fixes: Iterable[Fix] = ()
+) -> Exception:
+    handles = [enter(x) for x in given]
+    return misfit(name, handles, why, fixes, instead, params=("a", "b"))
 
 
-def _check_matmul(name: str, x: Any, y: Any) -> None:
+def _shape(x: Any) -> Shape:
+    return tuple(enter(x)._v.shape)
+
+
+def _multiplies(shapes: Sequence[Shape]) -> bool:
+    """Whether matmul takes these shapes."""
+    x, y = shapes
+    if not x or not y or x[-1] != y[-2 if len(y) > 1 else -1]:
+        return False
+    return broadcastable([(), x[:-2], y[:-2]])
+
+
+def _mend_matmul(name: str, x: Shape, y: Shape) -> list[Fix]:
+    def fits(shapes: list[Shape]) -> bool:
+        if name == "matmul":
+            return _multiplies(shapes)
+        left, right = shapes
+        return bool(left and right) and left[-1] == right[-2 if len(right) > 1 else -1]
+
+    def stacked(i: int, shape: Shape) -> Iterator[Change]:
+        """An axis of size 1 more among those before the last two."""
+        if 1 < len(shape) < max(len(x), len(y)):
+            yield from (c for c in with_axis(shape) if c.shape[-2:] == shape[-2:])
+
+    def vectors(i: int, shape: Shape) -> Iterator[Change]:
+        """A stack of vectors, one for each matrix: as rows on the left, as columns on the right."""
+        if len(shape) > 1 and shape[:-1] == (x, y)[1 - i][:-2]:
+            code, new = ("_[..., None]", (*shape, 1)) if i else ("_[..., None, :]", None)
+            yield Change(code, new or (*shape[:-1], 1, shape[-1]), "is a stack of vectors")
+
+    makers = [vectors, lambda i, s: transposed(s), stacked]
+    found = mend([x, y], fits, makers if name == "matmul" else makers[1:2])
+    if found is None and fits([y, x]):
+        found = Fix("They fit the other way round", swap=True, plain="the two exchanged")
+    return [] if found is None else [found]
+
+
+def _check_matmul(name: str, x: Any, y: Any, given: Sequence[Any]) -> None:
     if not x.shape or not y.shape:
-        raise _mismatch(name, x, y, "a 0-d operand has no axis to sum over", "x * y")
+        why = f"{{{0 if not x.shape else 1}}} has no axis to sum over"
+        raise _mismatch(name, given, why, "x * y", [Fix(whole="_0 * _1")])
     k, m = x.shape[-1], y.shape[-2 if len(y.shape) > 1 else -1]
     if k != m:
         place = "second-to-last" if len(y.shape) > 1 else "last"
-        why = f"the last axis of the first ({k}) must equal the {place} axis of the second ({m})"
-        raise _mismatch(name, x, y, why, "transpose one operand (x.T, x.mT), or reshape it")
+        why = f"the last axis of {{0}} ({k}) must equal the {place} axis of {{1}} ({m})"
+        fixes = _mend_matmul(name, tuple(x.shape), tuple(y.shape))
+        instead = "operands whose summed axes are equal: transpose (x.T, x.mT) or reshape one"
+        raise _mismatch(name, given, why, instead, fixes)
 
 
 def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = None) -> Any:
@@ -104,7 +154,7 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
     (2, 4)
     """
     x, y, tag = _operands("matmul", a, b)
-    _check_matmul("matmul", x, y)
+    _check_matmul("matmul", x, y, (a, b))
     how = precision_of(precision), preferred_of(preferred_element_type)
     nx, ny = len(x.shape), len(y.shape)
     if ny <= 2:
@@ -113,17 +163,20 @@ def matmul(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any
             x, y, contract=contracted, batch=((), ()), precision=how[0], preferred=how[1]
         )
         return wrap(out, tag)
-    return wrap(_matmul_stacked(x, y, *how), tag)
+    return wrap(_matmul_stacked(x, y, *how, (a, b)), tag)
 
 
-def _matmul_stacked(x: Any, y: Any, precision: Any, preferred: Any) -> Any:
+def _matmul_stacked(x: Any, y: Any, precision: Any, preferred: Any, given: Sequence[Any]) -> Any:
     """Matrix product of two stacks; an axis of size 1 is dropped rather than repeated."""
     lead_x, lead_y = tuple(x.shape[:-2]), tuple(y.shape[:-2])
     try:
         lead = np.broadcast_shapes(lead_x, lead_y)
     except ValueError:
-        why = f"the axes before the last two, {lead_x} and {lead_y}, must broadcast"
-        raise _mismatch("matmul", x, y, why, "bnp.einsum, which names every axis") from None
+        why = (
+            f"the axes before the last two, {lead_x} of {{0}} and {lead_y} of {{1}}, must broadcast"
+        )
+        fixes = _mend_matmul("matmul", tuple(x.shape), tuple(y.shape))
+        raise _mismatch("matmul", given, why, "bnp.einsum, which names every axis", fixes) from None
     n = len(lead)
     labels = []
     for mine, other in ((lead_x, lead_y), (lead_y, lead_x)):
@@ -154,7 +207,7 @@ def dot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any = 
     x, y, tag = _operands("dot", a, b)
     if not x.shape or not y.shape:
         return multiply_values("dot", wrap(x, tag), wrap(y, tag))
-    _check_matmul("dot", x, y)
+    _check_matmul("dot", x, y, (a, b))
     summed = ((len(x.shape) - 1,), (max(len(y.shape) - 2, 0),))
     out = ops.dot_general(
         x,
@@ -186,9 +239,8 @@ def vdot(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any =
     """
     x, y = number("vdot", a), number("vdot", b)
     if math.prod(x.shape) != math.prod(y.shape):
-        raise _mismatch(
-            "vdot", x, y, "both need the same number of elements", "bnp.dot or bnp.tensordot"
-        )
+        why = f"{{0}} has {math.prod(x.shape)} elements and {{1}} {math.prod(y.shape)}"
+        raise _mismatch("vdot", (a, b), why, "bnp.dot or bnp.tensordot, which sum over some axes")
     x, y = (ops.reshape(v, shape=(math.prod(v.shape),)) for v in (conjugate(x), y))
     return dot(wrap(x), wrap(y), precision=precision, preferred_element_type=preferred_element_type)
 
@@ -211,13 +263,36 @@ def vecdot(
     x = moveaxis(wrap(conjugate(x)), axis_of("vecdot", axis, len(x.shape)), -1)
     y = moveaxis(wrap(y), axis_of("vecdot", axis, len(y.shape)), -1)
     if x._v.shape[-1] != y._v.shape[-1]:
-        raise _mismatch(
-            "vecdot", x._v, y._v, "the summed axis must have one size", "bnp.sum(x * y, axis)"
-        )
+        k, m, left, right = x._v.shape[-1], y._v.shape[-1], _shape(x1), _shape(x2)
+        why = f"the summed axis is {k} long in {{0}} and {m} in {{1}}"
+        fixes = [
+            Fix(f"Both have {n} along axis {i}", settings={"axis": (None, str(i))})
+            for i, (n, o) in enumerate(zip(left, right, strict=False))
+            if n == o and broadcastable([(*s[:i], *s[i + 1 :]) for s in (left, right)])
+        ]
+        raise _mismatch("vecdot", (x1, x2), why, "axis=i for an axis that both have", fixes[:1])
     row = wrap(ops.expand_dims(x._v, (len(x._v.shape) - 1,)))
     column = wrap(ops.expand_dims(y._v, (len(y._v.shape),)))
     out = matmul(row, column, precision=precision, preferred_element_type=preferred_element_type)
     return wrap(ops.squeeze(out._v, (len(out._v.shape) - 2, len(out._v.shape) - 1)))
+
+
+def _with_vector(name: str, x: Any, y: Any, matrix: int, given: Sequence[Any]) -> Any:
+    """The product of matrices and vectors, of which operand `matrix` are the matrices."""
+    try:
+        return matmul(x, y)._v
+    except ShapeError:
+        shape, vector = _shape(given[matrix]), _shape(given[1 - matrix])
+        axis = -1 if matrix == 0 else -2
+        turned = [
+            c
+            for c in transposed(shape)
+            if c.shape[axis] in vector[-1:] and broadcastable([shape[:-2], vector[:-1]])
+        ]
+        why = f"{{{matrix}}} needs vectors as long as its axis {axis}, in stacks that broadcast"
+        instead = "a matrix and a vector of one length"
+        fixes = [change_of(matrix, c) for c in turned]
+        raise _mismatch(name, given, why, instead, fixes) from None
 
 
 def matvec(x1: Any, x2: Any, /) -> Any:
@@ -228,7 +303,7 @@ def matvec(x1: Any, x2: Any, /) -> Any:
     """
     column = number("matvec", x2)
     column = wrap(ops.expand_dims(column, (len(column.shape),)))
-    out = matmul(x1, column)._v
+    out = _with_vector("matvec", x1, column, 0, (x1, x2))
     return wrap(ops.squeeze(out, (len(out.shape) - 1,)))
 
 
@@ -240,8 +315,10 @@ def vecmat(x1: Any, x2: Any, /) -> Any:
     (5, 2)
     """
     row = conjugate(number("vecmat", x1))
+    if not row.shape:
+        raise _mismatch("vecmat", (x1, x2), "{0} has no axis to sum over", "a vector")
     row = wrap(ops.expand_dims(row, (len(row.shape) - 1,)))
-    out = matmul(row, x2)._v
+    out = _with_vector("vecmat", row, x2, 1, (x1, x2))
     return wrap(ops.squeeze(out, (len(out.shape) - 2,)))
 
 
@@ -254,6 +331,12 @@ def inner(a: Any, b: Any, *, precision: Any = None, preferred_element_type: Any 
     x, y = enter(a), enter(b)
     if not x._v.shape or not y._v.shape:
         return multiply_values("inner", x, y)
+    if (k := x._v.shape[-1]) != (m := y._v.shape[-1]):
+        why = f"the last axes are summed over, and are {k} in {{0}} and {m} in {{1}}"
+        shapes = [_shape(a), _shape(b)]
+        found = mend(shapes, lambda s: s[0][-1] == s[1][-1], [lambda i, s: transposed(s)])
+        instead = "operands whose last axes are equal"
+        raise _mismatch("inner", (a, b), why, instead, [] if found is None else [found])
     return tensordot(
         x, y, ((-1,), (-1,)), precision=precision, preferred_element_type=preferred_element_type
     )
@@ -274,6 +357,17 @@ def outer(a: Any, b: Any, out: None = None) -> Any:
     x = wrap(ops.reshape(x, shape=(math.prod(x.shape), 1)))
     y = wrap(ops.reshape(y, shape=(1, math.prod(y.shape))))
     return multiply_values("outer", x, y)
+
+
+def _mend_tensordot(x: Shape, y: Shape, count: int) -> list[Fix]:
+    """As many pairs of axes of equal sizes, if there is one such choice."""
+    pairs = [(i, j) for i, n in enumerate(x) for j, m in enumerate(y) if n == m]
+    if len(pairs) != count or len({i for i, _ in pairs}) != count:
+        return []
+    axes = tuple([list(side) for side in zip(*pairs, strict=True)])
+    if len(set(axes[1])) != count:
+        return []
+    return [Fix(f"Axes {axes[0]} and {axes[1]} are equal", settings={"axes": (2, f"{axes}")})]
 
 
 def tensordot(
@@ -302,13 +396,18 @@ def tensordot(
         count = integer("tensordot", "axes", axes)
         if not 0 <= count <= min(len(x.shape), len(y.shape)):
             why = f"axes={count} asks for that many axes of each"
-            raise _mismatch(
-                "tensordot", x, y, why, "a smaller number, or axes=0 for an outer product"
-            )
+            instead = "a smaller number, or axes=0 for an outer product"
+            raise _mismatch("tensordot", (a, b), why, instead)
         left, right = tuple(range(len(x.shape) - count, len(x.shape))), tuple(range(count))
     if [x.shape[i] for i in left] != [y.shape[i] for i in right]:
-        why = f"axes {left} of the first and {right} of the second must have the same sizes"
-        raise _mismatch("tensordot", x, y, why, "axes=([...], [...]) that pair equal sizes")
+        sizes = [tuple([v.shape[i] for i in axes]) for v, axes in ((x, left), (y, right))]
+        why = (
+            f"axes {left} of {{0}} have the sizes {sizes[0]}, and axes {right} of {{1}} the sizes "
+            f"{sizes[1]}"
+        )
+        fixes = _mend_tensordot(tuple(x.shape), tuple(y.shape), len(left))
+        instead = "axes=([...], [...]) that pair equal sizes"
+        raise _mismatch("tensordot", (a, b), why, instead, fixes)
     out = ops.dot_general(
         x,
         y,
@@ -364,7 +463,11 @@ def cross(
     sizes = x._v.shape[-1], y._v.shape[-1]
     if not set(sizes) <= {2, 3}:
         why = "the axis of components must have size 2 or 3"
-        raise _mismatch("cross", x._v, y._v, why, "axis=i for the axis that holds x, y, z")
+        pairs = enumerate(zip(_shape(a), _shape(b), strict=False))
+        axes = [str(i) for i, (n, m) in pairs if {n, m} <= {2, 3}]
+        alone = len(axes) == 1 and len(_shape(a)) == len(_shape(b))
+        fixes = [Fix(f"Axis {i} has such a size", settings={"axis": (5, i)}) for i in axes if alone]
+        raise _mismatch("cross", (a, b), why, "axis=i for the axis that holds x, y, z", fixes)
     u, v = _components(x), _components(y)
     if sizes == (2, 2):
         return u[0] * v[1] - u[1] * v[0]

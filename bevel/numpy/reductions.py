@@ -33,8 +33,12 @@ _NARROW = {
 }
 
 
+MASKED = ("the mask `where`", "the array")
+INITIAL = ("`initial`", "the result")
+
+
 def _masked(name: str, x: Any, where: Any, fill: Any) -> Any:
-    mask, x = broadcast_values(name, [truth(number(name, where)), x])
+    mask, x = broadcast_values(name, [truth(number(name, where)), x], MASKED)
     return ops.select(mask, x, ops.full_like(x, fill))
 
 
@@ -71,7 +75,9 @@ def _accumulated(name, op, join, unit, a, axis, dtype, out, keepdims, initial, w
 def _with_initial(name: str, join: Any, result: Any, initial: Any) -> Any:
     if initial is None:
         return result
-    return join(*broadcast_values(name, [cast(number(name, initial), result.dtype), result]))
+    return join(
+        *broadcast_values(name, [cast(number(name, initial), result.dtype), result], INITIAL)
+    )
 
 
 def sum(
@@ -348,7 +354,7 @@ def _mean_value(name, x, axes, keepdims, where) -> Any:
         total = reduce_value(ops.reduce_sum, wide, axes, keepdims)
         count = ops.full_like(total, math.prod([x.shape[i] for i in axes]))
     else:
-        mask, wide = broadcast_values(name, [truth(number(name, where)), wide])
+        mask, wide = broadcast_values(name, [truth(number(name, where)), wide], MASKED)
         kept = ops.select(mask, wide, ops.zeros_like(wide))
         total = reduce_value(ops.reduce_sum, kept, axes, keepdims)
         count = reduce_value(ops.reduce_sum, cast(mask, wide.dtype), axes, keepdims)
@@ -404,7 +410,7 @@ def _variance(name, a, axis, dtype, out, ddof, keepdims, where, mean, correction
         count = math.prod([x.shape[i] for i in axes])
         total = reduce_value(ops.reduce_sum, squares, axes, keepdims)
         return ops.div(total, ops.full_like(total, builtins.max(count - ddof, 0))), result_dtype
-    mask, squares = broadcast_values(name, [truth(number(name, where)), squares])
+    mask, squares = broadcast_values(name, [truth(number(name, where)), squares], MASKED)
     kept = ops.select(mask, squares, ops.zeros_like(squares))
     total = reduce_value(ops.reduce_sum, kept, axes, keepdims)
     count = reduce_value(ops.reduce_sum, cast(mask, squares.dtype), axes, keepdims)

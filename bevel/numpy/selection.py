@@ -16,6 +16,7 @@ from bevel.core import dtypes
 from bevel.core.dtypes import bool_, int32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import Handle, KeyTag, fresh_tag, logical_shape, wrap
+from bevel.core.misfit import Change, Fix, broadcastable, change_of, misfit, new_axes
 from bevel.numpy.arguments import (
     axes_of,
     axis_of,
@@ -31,11 +32,13 @@ from bevel.numpy.convert import (
     broadcast_value,
     broadcast_values,
     enter,
+    no_broadcast,
     promote,
 )
 from bevel.numpy.joining import concatenate
 from bevel.numpy.manipulation import atleast_1d, broadcast_shapes, broadcast_to, moveaxis, ravel
 from bevel.numpy.moves import cut_axis, reshape_to, spread
+from bevel.ops.indexing import FILL
 
 # -- by condition --------------------------------------------------------------------------------
 
@@ -69,7 +72,8 @@ def where(
     (a, b), tag = promote(x, y)
     if type(tag) is KeyTag:
         mask = ops.reshape(mask, shape=(*mask.shape, 1))
-    return wrap(ops.select(*broadcast_values("where", [mask, a, b])), tag)
+    given = (condition, x, y)
+    return wrap(ops.select(*broadcast_values("where", [mask, a, b], given)), tag)
 
 
 def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
@@ -85,6 +89,10 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
             "at least 1"
         )
     values, tag = promote(*choicelist, default)
+    given = [enter(x) for x in (*condlist, *choicelist, default)]
+    if not broadcastable([logical_shape(x) for x in given]):
+        kinds = [f"{kind} {i}" for kind in ("condition", "choice") for i in range(len(condlist))]
+        raise no_broadcast("select", given, [*kinds, "the default"])
     out = wrap(values[-1], tag)
     for condition, value in zip(reversed(list(condlist)), reversed(values[:-1]), strict=True):
         if np.dtype(enter(condition)._v.dtype) != bool_:
@@ -107,7 +115,7 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
     which = number("choose", a)
     require_integer("choose", which)
     which = _bounded("choose", ops.convert(which, dtype=int32), len(values), mode)
-    which, *cases = broadcast_values("choose", [which, *values])
+    which, *cases = broadcast_values("choose", [which, *values], (enter(a), *choices))
     return wrap(ops.select_n(which, *cases) if len(cases) > 1 else cases[0], tag)
 
 
@@ -147,8 +155,13 @@ def compress(
     axis = axis_of("compress", axis, len(logical_shape(x)))
     n, m = logical_shape(x)[axis], math.prod(logical_shape(mask))
     if len(logical_shape(mask)) != 1:
-        raise ShapeError(
-            f"compress: the condition must have one axis, got shape {logical_shape(mask)}"
+        raise misfit(
+            "compress",
+            [mask, x],
+            "{0}, the condition, must have one axis",
+            [Fix(whole="_1[_0]")] if logical_shape(mask) == logical_shape(x) else [],
+            "a condition for the places of one axis",
+            params=("condition", "a"),
         )
     if m > n:
         if (found := known(mask._v)) is not None and found[n:].any():
@@ -315,7 +328,7 @@ def resolve_indices(
     zero = ops.full_like(index, 0)
     return ops.select(
         ops.lt(index, zero), ops.add(index, ops.full_like(index, n)), index
-    ), mode or "fill"
+    ), FILL if mode in (None, "raise") else mode
 
 
 def take_value(
@@ -335,7 +348,7 @@ def take_value(
         ops.reshape(index, shape=(*index.shape, 1)),
         dims=dims,
         sizes=(*shape[:axis], 1, *shape[axis + 1 :]),
-        mode="fill" if mode == "raise" else mode,
+        mode=mode,
         fill_value=fill_value,
         unique_indices=promises.get("unique_indices", False),
         indices_are_sorted=promises.get("indices_are_sorted", False),
@@ -373,7 +386,7 @@ def take(
         x._v,
         index,
         axis,
-        mode,
+        mode if fill_value is None else str(mode),
         fill_value,
         unique_indices=unique_indices,
         indices_are_sorted=indices_are_sorted,
@@ -385,9 +398,16 @@ def _aligned(name: str, x: Handle, index: Handle, axis: int) -> tuple[Any, Any]:
     """Operand and indices broadcast against each other on every axis but one."""
     old, places = logical_shape(x), logical_shape(index)
     if len(old) != len(places):
-        raise ShapeError(
-            f"{name}: the array has {len(old)} axes and the indices {len(places)}; they need as "
-            "many"
+        new = (*places[:axis], 1, *places[axis:])
+        change = Change(f"_{new_axes(places, [axis])}", new, "lacks an axis")
+        fits = len(new) == len(old) and broadcastable([old[:axis] + old[axis + 1 :], places])
+        raise misfit(
+            name,
+            [x, index],
+            f"they need as many axes, and {{0}} has {len(old)} and {{1}} {len(places)}",
+            [change_of(1, change)] if fits else [],
+            "indices with as many axes as the array; bnp.take for one vector of indices",
+            params=("arr", "indices"),
         )
     rest = broadcast_shapes(old[:axis] + old[axis + 1 :], places[:axis] + places[axis + 1 :])
     grown = [(*rest[:axis], n, *rest[axis:]) for n in (old[axis], places[axis])]
@@ -426,7 +446,7 @@ def take_along_axis(
             tuple(range(len(shape), len(shape) + len(words))), (axis,), (axis,), others, others
         ),
         sizes=(*(1,) * len(shape), *words),
-        mode="fill" if mode == "raise" else mode,
+        mode=mode if fill_value is None else str(mode),
         fill_value=fill_value,
         unique_indices=False,
         indices_are_sorted=False,
@@ -472,7 +492,7 @@ def put_along_axis(
         ops.reshape(places, shape=(*spread_shape, 1)),
         new._v,
         dims=ops.ScatterDims((), (axis,), (axis,), others, others),
-        mode="fill" if mode == "raise" else mode,
+        mode=mode,
         unique_indices=False,
         indices_are_sorted=False,
     )
@@ -532,10 +552,8 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     x = enter(a)
     ndim = len(logical_shape(x))
     if ndim < 2:
-        raise ShapeError(
-            f"diagonal: needs at least 2 axes, got shape {logical_shape(x)}; bnp.diag builds a "
-            "matrix"
-        )
+        fix = Fix("With diag a vector becomes a matrix", callee="diag")
+        raise misfit("diagonal", [x], "it needs 2 axes", [fix] if ndim else [], "a matrix")
     plane = axes_of("diagonal", (axis1, axis2), ndim)
     x = moveaxis(x, plane, (-2, -1))
     *lead, m, n = logical_shape(x)

@@ -16,7 +16,7 @@ import bevel.ops as ops
 from bevel.core import dtypes
 from bevel.core.dtypes import bool_, int32
 from bevel.core.handle import wrap
-from bevel.numpy.arguments import axis_of, cast, number
+from bevel.numpy.arguments import axis_of, cast, known_size, number
 from bevel.numpy.convert import enter, promote
 from bevel.numpy.manipulation import moveaxis
 from bevel.numpy.selection import nonzero, take_value, where
@@ -107,6 +107,7 @@ def unique(
     >>> bnp.unique(bnp.array([3, 1, 3]), size=3, fill_value=-1)
     Array([ 1,  3, -1], dtype=int32)
     """
+    known_size("unique", ar, size)
     rows, rest, place = _rows_of(ar, axis)
     n = rows.shape[0]
     whole = tuple(number("unique", ar).shape) if axis is None else (n,)

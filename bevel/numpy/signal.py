@@ -13,6 +13,7 @@ from bevel.core import dtypes
 from bevel.core.dtypes import bool_, float32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import logical_shape, wrap
+from bevel.core.misfit import misfit
 from bevel.numpy import reductions
 from bevel.numpy.arguments import axes_of, axis_of, cast, inexact, integer, number
 from bevel.numpy.convert import enter, promote
@@ -223,11 +224,15 @@ def interp(
     >>> bnp.interp(2.5, bnp.array([1.0, 2.0, 3.0]), bnp.array([3.0, 2.0, 0.0]))
     Array(1., dtype=float32)
     """
-    for name, v in (("xp", xp), ("fp", fp)):
+    for v in (xp, fp):
         if len(logical_shape(enter(v))) != 1 or logical_shape(enter(v)) != logical_shape(enter(xp)):
-            raise ShapeError(
-                f"interp: xp and fp must be vectors of one size, got {name} of "
-                f"{logical_shape(enter(v))}"
+            raise misfit(
+                "interp",
+                [enter(x), enter(xp), enter(fp)],
+                "{1} and {2} must be vectors of one size",
+                otherwise="as many values as places; bv.vmap for several sets of them",
+                params=("x", "xp", "fp"),
+                shown=(1, 2),
             )
     at, places, values = (wrap(inexact(number("interp", v))) for v in (x, xp, fp))
     n = places.shape[0]
@@ -271,9 +276,12 @@ def _slide(
     number(name, a), number(name, v)
     (x, y), _ = promote(a, v)
     if len(x.shape) != 1 or len(y.shape) != 1 or not x.shape[0] or not y.shape[0]:
-        raise ShapeError(
-            f"{name}: takes two vectors with elements, got shapes {tuple(x.shape)} and "
-            f"{tuple(y.shape)}"
+        raise misfit(
+            name,
+            [wrap(x), wrap(y)],
+            "it takes two vectors with elements",
+            otherwise="bevel.scipy.signal.convolve for more axes, bv.vmap for stacks",
+            params=("a", "v"),
         )
     dtype = np.dtype(x.dtype)
     if dtype == np.bool_:

@@ -14,8 +14,9 @@ from bevel.core import dtypes
 from bevel.core.dtypes import int32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import wrap
+from bevel.core.misfit import Fix, misfit
 from bevel.numpy.arguments import axis_of, cast, contents, integer, known, number
-from bevel.numpy.convert import broadcast_values, promote
+from bevel.numpy.convert import broadcast_values, enter, promote
 from bevel.numpy.joining import stack
 from bevel.numpy.selection import require_integer, take, take_value
 
@@ -197,8 +198,13 @@ def searchsorted(
     number("searchsorted", a), number("searchsorted", v)
     (x, y), _ = promote(a, v)
     if len(x.shape) != 1:
-        raise ShapeError(
-            f"searchsorted: the sorted array must be a vector, got shape {tuple(x.shape)}"
+        raise misfit(
+            "searchsorted",
+            [wrap(x), wrap(y)],
+            "{0}, the sorted array, must be a vector",
+            [Fix("They fit the other way round", swap=True)] if len(y.shape) == 1 else [],
+            "bv.vmap(bnp.searchsorted) for arrays of several rows",
+            params=("a", "v"),
         )
     if x.dtype == np.bool_:
         x, y = cast(x, int32), cast(y, int32)
@@ -229,7 +235,14 @@ def digitize(x: Any, bins: Any, right: bool = False, *, method: str = "default")
     """
     edges = number("digitize", bins)
     if len(edges.shape) != 1:
-        raise ShapeError(f"digitize: bins must be a vector, got shape {tuple(edges.shape)}")
+        raise misfit(
+            "digitize",
+            [enter(x), wrap(edges)],
+            "{1}, the bins, must be a vector",
+            [Fix("They fit the other way round", swap=True)] if len(enter(x).shape) == 1 else [],
+            "a vector of bins",
+            params=("x", "bins"),
+        )
     n = edges.shape[0]
     side = "left" if right else "right"
     if n < 2:
@@ -261,9 +274,8 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | N
     """
     value = number("bincount", x)
     if len(value.shape) != 1:
-        raise ShapeError(
-            f"bincount: takes a vector, got shape {tuple(value.shape)}; use bnp.ravel(x)"
-        )
+        fix = Fix(changes={0: "bnp.ravel(_)"})
+        raise misfit("bincount", [wrap(value)], "it takes a vector", [fix], words=["the array"])
     if value.dtype == np.bool_:
         value = cast(value, int32)
     require_integer("bincount", value)
@@ -275,8 +287,12 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, *, length: int | N
         length = max(_count_range(value), integer("bincount", "minlength", minlength))
     each = ops.full_like(value, 1) if weights is None else number("bincount", weights)
     if tuple(each.shape) != tuple(value.shape):
-        raise ShapeError(
-            f"bincount: x has shape {tuple(value.shape)} and weights {tuple(each.shape)}"
+        raise misfit(
+            "bincount",
+            [wrap(value), wrap(each)],
+            "{1}, the weights, must be one for each element of {0}",
+            otherwise="weights of the array's shape",
+            params=("x", "weights"),
         )
     out = ops.scatter_add(
         ops.full((length,), 0, np.dtype(each.dtype)),

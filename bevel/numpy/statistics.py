@@ -13,6 +13,7 @@ from bevel.core import dtypes
 from bevel.core.dtypes import bfloat16, float16, float32, int32
 from bevel.core.errors import ShapeError
 from bevel.core.handle import logical_shape, wrap
+from bevel.core.misfit import Fix, misfit
 from bevel.numpy import elementwise, reductions
 from bevel.numpy.arguments import (
     axes_of,
@@ -389,7 +390,7 @@ def average(
             wrap(np.asarray(math.prod([shape[i] for i in axes]), out.dtype)), out.shape
         )
     else:
-        w = _aligned_weights(weights, shape, axes)
+        w = _aligned_weights(weights, x, axes)
         total = reductions.sum(w, axes, keepdims=keepdims)
         found = known(total._v)
         if found is not None and np.any(found == 0):
@@ -401,15 +402,22 @@ def average(
     return (out, total) if returned else out
 
 
-def _aligned_weights(weights: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
-    w = wrap(number("average", weights))
+def _aligned_weights(weights: Any, x: Any, axes: tuple[int, ...]) -> Any:
+    w, shape = wrap(number("average", weights)), logical_shape(x)
     if logical_shape(w) == shape:
         return w
     sizes = tuple([shape[i] for i in axes])
     if logical_shape(w) != sizes:
-        raise ShapeError(
-            f"average: weights of shape {logical_shape(w)} fit neither {shape} nor axes {axes}: "
-            f"{sizes}"
+        fitting = [i for i, n in enumerate(shape) if (n,) == logical_shape(w)]
+        fixes = [Fix(f"They fit axis {i}", settings={"axis": (1, str(i))}) for i in fitting]
+        raise misfit(
+            "average",
+            [x, w],
+            f"weights of shape {logical_shape(w)} fit neither {shape} nor axes {axes}: {sizes}",
+            fixes if len(fixes) == 1 else [],
+            "weights of the array's shape, or of that of the axes",
+            params=("a", "weights"),
+            words=["the array", "the array of weights"],
         )
     order = sorted(range(len(axes)), key=lambda i: axes[i])
     w = wrap(ops.transpose(w._v, permutation=tuple(order)))

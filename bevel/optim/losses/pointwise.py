@@ -10,6 +10,7 @@ from typing import Any
 
 import bevel.numpy as bnp
 from bevel.core import dtypes
+from bevel.core.misfit import Change, Fix, Shape, broadcastable, change_of, mend, misfit, transposed
 from bevel.core.source import user_source
 from bevel.core.source import where as _where
 from bevel.nn.activations import log_sigmoid, log_softmax, logsumexp, one_hot, softmax, sparse_plus
@@ -39,14 +40,28 @@ def _errors(name: str, predictions: Any, targets: Any, same_shape: bool = False)
         return predictions
     targets = enter(targets)
     if same_shape and predictions.shape != targets.shape:
-        raise ValueError(
-            f"{name}: predictions have the shape {predictions.shape} and targets {targets.shape}, "
-            f"at "
-            f"{_where(user_source())}.\n"
-            "Why: broadcasting here is nearly always a mistake, such as (n, 1) against (n,).\n"
-            "Write instead: predictions[:, 0] or targets[:, None], whichever you mean."
+        raise misfit(
+            name,
+            [predictions, targets],
+            "predictions and targets need one shape, for broadcasting here is nearly always a "
+            "mistake, such as (n, 1) against (n,)",
+            _mend_columns(predictions.shape, targets.shape),
+            "predictions and targets of one shape",
+            params=("predictions", "targets"),
+            words=["predictions", "targets"],
+            error=ValueError,
         )
     return predictions - targets
+
+
+def _mend_columns(x: Shape, y: Shape) -> list[Fix]:
+    """An axis of size 1 that one operand has at its end, put into the other or dropped."""
+    if x == (*y, 1):
+        return [change_of(1, Change("_[..., None]", x, "lacks an axis"))]
+    if y == (*x, 1):
+        return [change_of(1, Change("_[..., 0]", x, "has an axis more"))]
+    found = mend([x, y], lambda new: new[0] == new[1], [lambda i, s: transposed(s)])
+    return [] if found is None else [found]
 
 
 # -- regression ------------------------------------------------------------------------------------
@@ -178,6 +193,24 @@ def _mask(where: Any, logits: Any, axis: Axis) -> Any:
     return bnp.expand_dims(enter(where), axis)
 
 
+def _no_probabilities(logits: Any, labels: Any, axis: Axis) -> Exception:
+    """The error of labels that are no probabilities of classes."""
+    fixes = []
+    if axis in (-1, logits.ndim - 1) and labels.shape == logits.shape[:-1]:
+        number = {} if dtypes.is_integer(labels.dtype) else {1: "_.astype(int)"}
+        callee = "softmax_cross_entropy_with_integer_labels"
+        fixes = [Fix("{1} looks like one class number an example", number, callee, plain=callee)]
+    return misfit(
+        "softmax_cross_entropy",
+        [logits, labels],
+        f"the labels are probabilities, one for each of the {logits.shape} logits",
+        fixes,
+        "labels of the shape of the logits, such as nn.one_hot(labels, classes)",
+        params=("logits", "labels"),
+        words=["the array of logits", "the array of labels"],
+    )
+
+
 def softmax_cross_entropy(logits: Any, labels: Any, axis: Axis = -1, where: Any = None) -> Any:
     """Cross entropy between softmax(logits) and label probabilities along an axis.
 
@@ -193,7 +226,10 @@ def softmax_cross_entropy(logits: Any, labels: Any, axis: Axis = -1, where: Any 
     """
     (logits,) = floats("softmax_cross_entropy", logits=logits)
     where = _mask(where, logits, axis)
-    terms = enter(labels) * log_softmax(logits, axis, where)
+    labels = enter(labels)
+    if labels.shape != logits.shape and not broadcastable([labels.shape, logits.shape]):
+        raise _no_probabilities(logits, labels, axis)
+    terms = labels * log_softmax(logits, axis, where)
     return -bnp.sum(terms if where is None else bnp.where(where, terms, 0), axis=axis)
 
 
@@ -219,7 +255,7 @@ def softmax_cross_entropy_with_integer_labels(
     """
     name = "softmax_cross_entropy_with_integer_labels"
     (logits,) = floats(name, logits=logits)
-    labels = enter(labels)
+    labels, given = enter(labels), logits
     if not dtypes.is_integer(labels.dtype):
         raise TypeError(
             f"{name}: labels are class numbers (integers), and are {labels.dtype}, at "
@@ -240,16 +276,32 @@ def softmax_cross_entropy_with_integer_labels(
         axes = [len(rest)]
     expected = logits.shape[: axes[0]] + logits.shape[axes[0] + 1 :]
     if labels.shape != expected:
-        raise ValueError(
-            f"{name}: logits of shape {logits.shape} with classes on axis {axes[0]} need labels of "
-            f"shape {expected}, "
-            f"got {labels.shape}, at {_where(user_source())}.\n"
-            "Write instead: labels of one class number an example (labels.argmax(-1) for one-hot "
-            "ones)."
-        )
+        raise _no_classes(name, given, labels, logits.shape, axes[0], expected)
     chosen = bnp.take_along_axis(logits, bnp.expand_dims(labels, axes[0]), axis=axes[0])
     loss = logsumexp(logits, axis=axes[0], where=where) - bnp.squeeze(chosen, axes[0])
     return loss if where is None else bnp.where(bnp.any(where, axis=axes[0]), loss, 0.0)
+
+
+def _no_classes(
+    name: str, logits: Any, labels: Any, shape: Shape, axis: int, expected: Shape
+) -> Exception:
+    """The error of labels that are not one class number an example."""
+    found = []
+    if labels.shape == logits.shape and axis == logits.ndim - 1:
+        found = [Change("_.argmax(-1)", expected, "looks one-hot")]
+    elif labels.shape == (*expected, 1):
+        found = [Change("_[..., 0]", expected, "has an axis more")]
+    return misfit(
+        name,
+        [logits, labels],
+        f"it takes labels of shape {expected}, one class number for each example of the logits, "
+        f"{shape} with classes on axis {axis}",
+        [change_of(1, c) for c in found],
+        "labels of one class number an example",
+        params=("logits", "labels"),
+        words=["the array of logits", "the array of labels"],
+        error=ValueError,
+    )
 
 
 def poly_loss_cross_entropy(
