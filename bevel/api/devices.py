@@ -12,7 +12,7 @@ from bevel.core.buffer import Buffer
 from bevel.core.handle import Handle, KeyTag, fresh_tag, wrap
 from bevel.core.interpreter import Tracer
 from bevel.transforms.compile import to_raw
-from bevel.xla import client, transfers
+from bevel.xla import client, donation, needs, transfers
 
 
 def devices(backend: str | None = None) -> list[Any]:
@@ -117,6 +117,8 @@ def device_put(
 
     def one(leaf: Any) -> Any:
         h = as_handle(leaf, "device_put: a value")
+        if h.is_deleted():
+            raise donation.used_again(h._v.raw)
         return h if isinstance(h._v, Tracer) else wrap(to_raw(h._v, target), fresh_tag(h._tag))
 
     with transfers.explicit():
@@ -161,6 +163,22 @@ def block_until_ready(x: Any) -> Any:
                 raws.append(held)
         client.block_until_ready(raws)
     return x
+
+
+def live_arrays(platform: str | None = None) -> list[Any]:
+    """Every array that takes memory now, of a platform (default: of all); those that share memory
+    once. NumPy-backed arrays count as on the default device.
+
+    >>> import bevel.numpy as bnp
+    >>> x = bnp.ones((1000, 1000))
+    >>> any(a is x for a in live_arrays()), sum(a.nbytes for a in live_arrays()) >= x.nbytes
+    (True, True)
+    """
+    found = [wrap(array) if h is None else h for array, h in needs.held().values()]
+    if platform is None:
+        return found
+    wanted = client.local_devices(platform)[0].platform
+    return [a for a in found if a.device.platform == wanted]
 
 
 def effects_barrier() -> None:

@@ -15,13 +15,14 @@ class Buffer:
     jaxlib's array object has no shape unless `jax` is imported, too, so it is no value by itself.
     """
 
-    __slots__ = ("aval", "host", "raw")
+    __slots__ = ("aval", "given", "host", "raw")
 
     def __init__(self, raw: Any):
         self.raw = raw
         self.aval: Aval = raw.aval
         self.host: np.ndarray | None = None
         """Its contents, once they have been read."""
+        # `given` is set when its memory is given away (`bevel/xla/donation.py`).
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -20,9 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from bevel.core import forks
+
 OLDEST, TOO_NEW = (0, 10, 2), (0, 13)
 
 _lock = threading.RLock()
+forks.renew(globals(), _lock=threading.RLock)
 
 
 class JaxlibVersionError(ImportError):
@@ -71,14 +74,39 @@ def _jaxlib():
         return xla_client, _jax
 
 
+def load() -> None:
+    """Load jaxlib's library and check its version.
+
+    Raises:
+        ImportError: it is missing, another version than those that Bevel knows, or broken.
+    """
+    _jaxlib()
+
+
 # -- clients
 
 
-def cpu_client(num_devices: int):
-    """Return a client with `num_devices` CPU devices."""
+THREADS_VARIABLES = ("PJRT_NPROC", "NPROC")
+"""Environment variables with XLA's number of threads, the first that is set counts."""
+
+
+def cpu_client(num_devices: int, num_threads: int, asynchronous: bool = True):
+    """Return a client with `num_devices` CPU devices that compute with `num_threads` threads.
+
+    If it is not `asynchronous`, calling a program also waits for it.
+    """
     xc, _ = _jaxlib()
     _register_lapack()
-    return xc.make_cpu_client(num_devices=num_devices)
+    name = THREADS_VARIABLES[0]
+    before = os.environ.get(name)
+    os.environ[name] = str(num_threads)  # jaxlib has no argument for it, and reads this one here
+    try:
+        return xc.make_cpu_client(asynchronous=asynchronous, num_devices=num_devices)
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @functools.cache
@@ -270,6 +298,14 @@ def copy_to_device(buffer, device):
     )
 
 
+def moved(buffer, device):
+    """Return the contents of a CPU buffer as one on a device of another CPU client.
+
+    It waits for them, and shares the memory.
+    """
+    return device_put(buffer_to_numpy(buffer), buffer.aval, device, alias=True)
+
+
 class _Memory:
     """A CPU buffer as NumPy sees memory, for dtypes that the buffer protocol has no letter for."""
 
@@ -387,6 +423,7 @@ def _mlir():
     from jaxlib.mlir.dialects import chlo, sdy, stablehlo
 
     context = ir.Context()
+    context.enable_multithreading(False)  # a thread for each core, to parse a program
     registry = ir.DialectRegistry()
     _jax_mlir_ext.register_dialects(registry)
     context.append_dialect_registry(registry)

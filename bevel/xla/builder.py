@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bevel.core.aval import Aval
+from bevel.core.source import replay
 from bevel.xla import types
 from bevel.xla.attributes import COMPLEX_OF, REAL_OF, region_text
 from bevel.xla.structured import Structured
@@ -65,13 +66,17 @@ class Module:
         self.host_callbacks: list[Callable] = []
         self.effectful: set[str] = set()
         self.numbers: dict[str, np.ndarray] = {}
+        self.spans: list[tuple[int, int, str, Any]] = []
+        """For each equation, after which and up to which number its SSA names go, its op and
+        source.
+        """
         self._names: dict[Any, str] = {}
-        self._counter = 0
+        self.last = 0
 
     def fresh(self) -> str:
         """Return an SSA name that nothing in the module has."""
-        self._counter += 1
-        return f"%{self._counter}"
+        self.last += 1
+        return f"%{self.last}"
 
     def define(self, key, prefix: str, write: Callable[[str], str]) -> str:
         """Return the name of the function known as `key`, which ``write(name)`` writes at first."""
@@ -400,23 +405,27 @@ class Builder(Structured):
             known = env.get(atom)
             return self._literal(atom) if known is None else known
 
-        for eqn in graph.eqns:
-            operands = [read(a) for a in eqn.inputs]
-            self.outs = outs = [v.aval for v in eqn.outputs]
-            first = len(self.lines)
-            if id(eqn) in cuts:
-                results = self._lower_cut(eqn, operands, outs)
-            else:
-                results = as_tuple(eqn.op.lower(self, *operands, **eqn.params))
-            if [r.aval for r in results] != outs:
-                raise TypeError(
-                    f"the lowering rule of {eqn.op.name} wrote {results}, but its shape rule "
-                    f"says {outs}"
-                )
-            if eqn.source is not None and eqn.source.scope:
-                place = f" loc({json.dumps(f'{eqn.source.scope}/{eqn.op.name}')})"
-                self.lines[first:] = [line + place for line in self.lines[first:]]
-            env.update(zip(eqn.outputs, results, strict=True))
+        with replay() as written:  # what a rule traces has the line of its equation
+            for eqn in graph.eqns:
+                written.replayed = eqn.source
+                operands = [read(a) for a in eqn.inputs]
+                self.outs = outs = [v.aval for v in eqn.outputs]
+                first, number = len(self.lines), self.module.last
+                if id(eqn) in cuts:
+                    results = self._lower_cut(eqn, operands, outs)
+                else:
+                    results = as_tuple(eqn.op.lower(self, *operands, **eqn.params))
+                if [r.aval for r in results] != outs:
+                    raise TypeError(
+                        f"the lowering rule of {eqn.op.name} wrote {results}, but its shape rule "
+                        f"says {outs}"
+                    )
+                if eqn.source is not None:
+                    self.module.spans.append((number, self.module.last, eqn.op.name, eqn.source))
+                if eqn.source is not None and eqn.source.scope:
+                    place = f" loc({json.dumps(f'{eqn.source.scope}/{eqn.op.name}')})"
+                    self.lines[first:] = [line + place for line in self.lines[first:]]
+                env.update(zip(eqn.outputs, results, strict=True))
         self.outs = outer
         return [read(a) for a in graph.outputs]
 

@@ -21,8 +21,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from bevel.core import config
-from bevel.xla import bindings, client
+from bevel.core import config, forks
+from bevel.xla import bindings, client, nested
 from bevel.xla.client import Executable
 from bevel.xla.lower import Lowered
 
@@ -33,6 +33,7 @@ SUFFIX = ".bevel-xla"
 _log = logging.getLogger("bevel.xla.cache")
 _memory: OrderedDict[tuple, Executable] = OrderedDict()
 _lock = threading.Lock()
+forks.renew(globals(), _lock=threading.Lock)
 _sizes: dict[str, int] = {}
 
 
@@ -48,18 +49,24 @@ def compile_lowered(
     devices = (client.default_device(),) if devices is None else tuple(devices)
     options = dict(options or {})
     if lowered.host_callbacks:
-        return _compile(lowered, devices, options)
+        return _told(_compile(lowered, devices, options), lowered)
     key = (lowered.text, devices, tuple(sorted(options.items())))
     with _lock:
         known = _memory.get(key)
         if known is not None:
             _memory.move_to_end(key)
             return known
-    executable = _from_disk_or_compile(lowered, devices, options)
+    executable = _told(_from_disk_or_compile(lowered, devices, options), lowered)
     with _lock:
         _memory[key] = executable
         while len(_memory) > MEMORY_ENTRIES:
             _memory.popitem(last=False)
+    return executable
+
+
+def _told(executable: Executable, lowered: Lowered) -> Executable:
+    """The executable, which knows what messages say of its program."""
+    executable.name, executable.spans = lowered.name, lowered.spans
     return executable
 
 
@@ -71,20 +78,22 @@ def clear_memory() -> None:
 
 def _compile(lowered: Lowered, devices: tuple, options: dict) -> Executable:
     start = time.perf_counter()
+    callbacks = nested.at_depth(lowered.host_callbacks, 0)
     loaded = bindings.compile_and_load(
         client.client(lowered.platform),
         lowered.text,
         devices,
         bindings.compile_options(devices[0], options),
-        lowered.host_callbacks,
+        callbacks,
     )
     return Executable(
         loaded,
         lowered.text,
         lowered.out_avals,
         devices,
-        callbacks=lowered.host_callbacks,
+        callbacks=callbacks,
         compile_seconds=time.perf_counter() - start,
+        options=options,
     )
 
 

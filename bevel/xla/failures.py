@@ -11,11 +11,12 @@ import itertools
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from bevel.core.aval import Aval
-from bevel.core.errors import DonatedBufferError
+from bevel.xla import donation, needs
 
 _MARK = "bevel-callback-failure"
 _KEPT = 256
@@ -76,26 +77,25 @@ class Guard:
         return tuple(np.require(a, requirements="C") for a in arrays)
 
 
-def translate(error: Exception) -> BaseException:
-    """Return what XLA's failure stands for: a callback's exception, or one that explains."""
+def translate(
+    error: Exception, arguments: Sequence[Any] = (), read: Sequence[Any] = ()
+) -> BaseException:
+    """Return what XLA's failure stands for: a callback's exception, or one that explains.
+
+    `arguments` are buffers that were given to a program, `read` those read or waited for.
+    """
     text = str(error)
     found = re.search(rf"{_MARK}-(\d+)", text)
     if found and int(found[1]) in _raised:
         return _raised[int(found[1])]
-    if "deleted or donated" in text or "has been deleted" in text:
-        return donated()
+    for i, buffer in enumerate((*arguments, *read)):
+        if buffer.is_deleted():
+            return donation.used_again(buffer, f"argument {i}" if arguments else "an array")
     if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
-        return MemoryError(
-            f"the device ran out of memory: {text}\nUse a smaller batch, bv.checkpoint around the "
-            f"large parts, or donate_argnums for what each step replaces"
+        return needs.exhausted(text, read)
+    if "same call to Execute" in text or "Attempt to donate the same buffer" in text:
+        return donation.given_twice(
+            "an array is donated in a call that also takes it as another argument, or whose "
+            "function closes over it."
         )
     return error
-
-
-def donated(which: str = "an array") -> DonatedBufferError:
-    """Return the error for a buffer that was read after its memory had been given away."""
-    return DonatedBufferError(
-        f"{which} was used after its memory had been donated to a compiled function "
-        f"(donate_argnums) or deleted. Use that function's result instead, pass a copy, "
-        f"or do not donate this argument"
-    )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bevel.core.aval import Aval
+from bevel.core.source import Source
 from bevel.xla.builder import Builder, Module, Val, function_text
 from bevel.xla.types import kind
 
@@ -17,7 +18,7 @@ class Lowered:
     """A program as StableHLO text, before it is compiled.
 
     `kept` are the indices of the graph's inputs that are its arguments, in order; `donated`, those
-    of its arguments whose memory it takes.
+    of its arguments whose memory it takes. `name` is the user's, `spans` are its module's.
     """
 
     text: str
@@ -27,6 +28,8 @@ class Lowered:
     kept: tuple[int, ...]
     donated: tuple[int, ...]
     host_callbacks: tuple[Callable, ...]
+    name: str = "main"
+    spans: Sequence[tuple[int, int, str, Source]] = ()
 
 
 def lower_module(
@@ -65,6 +68,8 @@ def lower_module(
         kept,
         donated,
         tuple(module.host_callbacks),
+        name,
+        module.spans,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bevel.core import config
+from bevel.core import config, forks
 from bevel.core.source import Source, is_internal, where
 
 _NUMPY = os.path.dirname(np.__file__) + os.sep
@@ -24,6 +24,7 @@ on = False
 """Whether some thread guards transfers or records waits."""
 
 _lock = threading.Lock()
+forks.renew(globals(), _lock=threading.Lock)
 _users: set[Any] = set()
 
 LEVELS = {
