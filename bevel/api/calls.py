@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from bevel.api import stores
+from bevel.api.constants import moved_constant
 from bevel.api.flat import Output, as_handle, cells_of, rewrap, signature, structure_key
 from bevel.api.stores import Layout, Store
-from bevel.core import config, handle, tree
+from bevel.core import config, handle, ref, tree
 from bevel.core.aval import Aval, aval_of
 from bevel.core.buffer import Buffer
+from bevel.core.errors import DonatedBufferError
 from bevel.core.graph import Graph, subgraphs
 from bevel.core.handle import Handle, fresh_tag, tag_key, wrap
 from bevel.core.ref import Cell, Slot
@@ -31,7 +33,7 @@ class Call:
     besides.
     """
 
-    __slots__ = ("cells", "handles", "key", "leaves", "treedef")
+    __slots__ = ("cell_keys", "cells", "handles", "key", "leaves", "treedef")
 
     def __init__(self, what: str, args: tuple, kwargs: dict[str, Any]):
         self.leaves, self.treedef = tree.flatten((args, kwargs))
@@ -54,18 +56,20 @@ class Call:
                     (structure_key(leaf), tuple([cells.setdefault(c, len(cells)) for c in inside]))
                 )
         self.cells = list(cells)
-        key += [cell_signature(c) for c in self.cells]
-        self.key = tuple(key)
+        self.cell_keys = [cell_signature(c, c._seen()) for c in self.cells]
+        self.key = (*key, *self.cell_keys)
 
 
-def cell_signature(cell: Cell) -> Any:
-    """What a trace depends on of a cell: the type of its content, or the content itself if it is
-    no array.
+class StateChanged(RuntimeError):
+    """Another thread gave a cell a content of another type between two looks; look again."""
+
+
+def cell_signature(cell: Cell, content: Any) -> Any:
+    """What a trace depends on of a cell and its content (or the slot where it is): its type, or the
+    content itself if it is no array.
     """
-    content = cell._content
     if type(content) is Slot:
         return type(cell), (content.aval.shape, content.aval.dtype, None)
-    content = cell._read()
     return type(cell), signature(content) if isinstance(content, Handle) else content
 
 
@@ -163,7 +167,7 @@ def run_program(program: Program, consts: list[Any], handles: Sequence[Handle]) 
         if i >= n:
             raws.append(moved(handles[i - n], device))
         else:
-            raws.append(to_raw(consts[i], device))
+            raws.append(moved_constant(consts[i], device))
             if type(consts[i]) is np.ndarray:
                 consts[i] = Buffer(raws[-1])
     return program.executable(device).run(raws)
@@ -236,6 +240,7 @@ class Bound:
         "fixed",
         "kept",
         "owners",
+        "places",
         "program",
         "reads",
         "rebuild",
@@ -252,6 +257,13 @@ class Bound:
         owners: Sequence[Any] = (),
         forget: Callable[[Any], Any] | None = None,
     ):
+        with ref.lock:
+            self._bind(traced, arguments)
+        self.owners = [weakref.ref(o, forget) for o in owners]
+
+    def _bind(self, traced: Any, arguments: Call) -> None:
+        if not traced.fits_cells(arguments):
+            raise StateChanged(f"{self.__class__.__name__}: a cell has changed its type")
         graph, first = traced.graph, len(traced.consts) + len(arguments.handles)
         cells = traced.input_cells(arguments)
         for cell in cells:
@@ -295,7 +307,9 @@ class Bound:
         for position, number in enumerate(written, start):
             store, b = self.buffers[number]
             self.written.setdefault(store, []).append((b, position))
-        self.stores = [(s, s.lost) for s in dict.fromkeys([s for s, _ in self.buffers])]
+        own = list(dict.fromkeys([s for s, _ in self.buffers]))
+        self.stores = [(s, s.lost) for s in own]
+        self.places = [(own.index(s), b) for s, b in self.buffers]
         self.reads = [
             (weakref.ref(c), v.aval, tag_key(c._read()._tag))
             for c, v, p in zip(cells, graph.inputs[first:], places, strict=True)
@@ -315,9 +329,12 @@ class Bound:
             if not isinstance(c._content, Handle | Slot)
         ]
         self.traced = traced
-        self.owners = [weakref.ref(o, forget) for o in owners]
         self.execute: Callable[[list[Any]], list[Any]] | None = None
-        self.consts = [to_raw(c, self.device) for c in traced.consts]
+        self.consts = [moved_constant(c, self.device) for c in traced.consts]
+        traced.consts[:] = [
+            Buffer(raw) if type(c) is np.ndarray else c  # it stays there
+            for c, raw in zip(traced.consts, self.consts, strict=True)
+        ]
         kept = self.program.kept
         self.kept = None if len(kept) == len(self.program.graph.inputs) else kept
         self.rebuild = rebuilder(traced.output_for(arguments))
@@ -347,6 +364,14 @@ class Bound:
         """Call with the handles of the arguments' arrays, what they hold (None: NumPy's arrays are
         among it), and what stands for the stateful arguments now.
         """
+        if not (self.donates or self.writes) or self.traced.calls_back:
+            return self._run(handles, raws, owners)
+        if client.in_callback():  # what others compute needs the thread that would wait with it
+            client.block_until_ready([b for s, _ in self.stores for b in s.buffers])
+        with ref.lock:
+            return self._run(handles, raws, owners)
+
+    def _run(self, handles: Sequence[Handle], raws: list[Any] | None, owners: Sequence[Any]) -> Any:
         if not self._holds(owners):
             return STALE
         if raws is None:
@@ -354,17 +379,18 @@ class Bound:
         elif client.several_devices and elsewhere(raws, self.device):
             return STALE
         args = [*self.consts, *raws]
-        for reference, aval, tag in self.reads:
-            content = reference()._read()
-            value = content._v if isinstance(content, Handle) else None
-            if value is None or aval_of(value) is not aval or tag_key(content._tag) != tag:
-                return STALE
-            args.append(moved(content, self.device))
+        if self.reads:
+            with ref.lock:  # all as they are at one time
+                contents = [reference()._read() for reference, _, _ in self.reads]
+            for (_, aval, tag), content in zip(self.reads, contents, strict=True):
+                value = content._v if isinstance(content, Handle) else None
+                if value is None or aval_of(value) is not aval or tag_key(content._tag) != tag:
+                    return STALE
+                args.append(moved(content, self.device))
         if self.donates:
-            with stores.lock:
-                values = self._execute(args)
+            values = self._write(args)
         else:
-            values = self._execute(args)
+            values = self._write_with_callbacks(args) if self.written else self._try(args)[0]
         n = len(self.traced.output.tags)
         for (reference, tag), value in zip(self.writes, values[n:], strict=False):
             reference()._write(wrap(value, fresh_tag(tag)))
@@ -384,18 +410,56 @@ class Bound:
                 return False
         return all(cell()._content is content for cell, content in self.fixed)
 
-    def _execute(self, args: list[Any]) -> list[Any]:
-        for store, pairs in self.written.items():
-            store.claim([b for b, _ in pairs])
-        args += [s.buffers[b] for s, b in self.buffers]
+    def _execute(self, args: list[Any], held: list[list[Any]]) -> list[Any]:
+        args = args + [held[s][b] for s, b in self.places]
         if self.kept is not None:
             args = [args[i] for i in self.kept]
         if self.execute is None:
             self.execute = self.program.executable(self.device).run
-        values = self.execute(args)
+        return self.execute(args)
+
+    def _write(self, args: list[Any]) -> list[Any]:
+        """Run, and keep what it has written; nobody else may read or write meanwhile."""
         for store, pairs in self.written.items():
-            for b, position in pairs:
-                store.buffers[b] = values[position]
+            store.claim([b for b, _ in pairs])
+        values = self._execute(args, [s.buffers for s, _ in self.stores])
+        for store, pairs in self.written.items():
+            store.put([(b, values[position]) for b, position in pairs])
+        return values
+
+    def _try(self, args: list[Any]) -> tuple[list[Any], list[list[Any]]]:
+        """Run without the lock, again if another thread's program took a buffer first; returns the
+        results, and the stores' buffers that it ran with.
+        """
+        while True:
+            held = [s.buffers for s, _ in self.stores]
+            try:
+                return self._execute(args, held), held
+            except DonatedBufferError:
+                with ref.lock:  # until that one is done
+                    if all(s.buffers is b for (s, _), b in zip(self.stores, held, strict=True)):
+                        raise
+
+    def _write_with_callbacks(self, args: list[Any]) -> list[Any]:
+        """Run without the lock, which callbacks may need, and look whether that was seen."""
+        with contextlib.ExitStack() as turns:
+            if not client.in_callback():
+                for store in sorted(self.written, key=id):
+                    turns.enter_context(store.turn)
+            values, held = self._try(args)
+            before = {s: b for (s, _), b in zip(self.stores, held, strict=True)}
+            with ref.lock:
+                if any(store.buffers is not before[store] for store in self.written):
+                    raise RuntimeError(
+                        f"jit of {self.program.name} calls back into Python, and another thread "
+                        "(or its own callback) wrote state that it writes too while it ran, so one "
+                        "of the two updates is lost: this one.\n"
+                        "Write instead: one lock around the calls that write the same state, or no "
+                        "callback (bv.debug.print, bv.io_callback) in this function."
+                    )
+                for store, pairs in self.written.items():
+                    store.seen.clear()  # callbacks may have read
+                    store.put([(b, values[position]) for b, position in pairs])
         return values
 
 

@@ -8,6 +8,7 @@ its buffers, so programs write them in place (they are donated). See docs/decisi
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable, Sequence
 from sys import getrefcount
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bevel.core import forks, ref
 from bevel.core.aval import Aval, aval_of
 from bevel.core.graph import Eqn, Graph, Var, live_equations
 from bevel.core.handle import Handle, wrap
@@ -31,8 +33,22 @@ SMALL = 1 << 14
 FEW = 4
 """Fewer contents of a kind than that share a buffer with other kinds."""
 
-lock = threading.RLock()
-"""Held while buffers of stores are given to a program, so that no other thread reads them."""
+_held_by_fork = False
+
+
+def _before_fork() -> None:
+    """Wait until no store is being written: then all buffers are there in the child."""
+    global _held_by_fork
+    _held_by_fork = ref.lock.acquire(timeout=forks.PATIENCE)
+    client.settle()
+
+
+def _after_fork() -> None:
+    if _held_by_fork:
+        ref.lock.release()
+
+
+forks.at_fork(before=_before_fork, after_in_parent=_after_fork)
 
 
 class Place(NamedTuple):
@@ -46,14 +62,19 @@ class Store:
     """The contents of cells of one kind, in buffers nobody else holds.
 
     `departed` are cells that were written from outside since the last look; `lost` counts those
-    whose new content no longer fits their place.
+    whose new content no longer fits their place. `buffers` is another list after each change, so
+    that who has one has them as they were at one time. `turn` is for programs that call back.
     """
 
-    __slots__ = ("__weakref__", "buffers", "departed", "device", "lost", "places", "seen", "slots")
+    __slots__ = (
+        *("__weakref__", "buffers", "departed", "device", "lost", "places", "seen", "slots"),
+        "turn",
+    )
 
     def __init__(self, cells: Sequence[Cell], kinds: dict[Cell, Any], device: Any):
         """Take the contents of these cells, arrays all; those of a kind lie side by side."""
         self.device = device
+        self.turn = threading.RLock()
         self.departed: list[Cell] = []
         self.lost = 0
         self.seen: dict[int, Handle] = {}
@@ -100,10 +121,17 @@ class Store:
 
     def read(self, index: int) -> Handle:
         """The content at a place; the same handle until a program writes."""
-        with lock:
+        found = self.seen.get(index)
+        if found is not None:
+            return found
+        buffer, start = self.places[index]
+        if start is not None and client.callbacks_run():
+            # Without the lock, which callbacks of what it waits for may need.
+            with contextlib.suppress(Exception):  # another thread's program took it
+                client.block_until_ready([self.buffers[buffer]])
+        with ref.lock:
             found = self.seen.get(index)
             if found is None:
-                buffer, start = self.places[index]
                 raw = self.buffers[buffer]
                 if start is None:
                     found = wrap(raw)
@@ -123,12 +151,19 @@ class Store:
                 if getrefcount(self.buffers[b]) > 2:  # the list's and the call's
                     self.buffers[b] = copied(self.buffers[b])
 
+    def put(self, new: Sequence[tuple[int, Any]]) -> None:
+        """Put the buffers that a program has written in their places."""
+        buffers = list(self.buffers)
+        for b, raw in new:
+            buffers[b] = raw
+        self.buffers = buffers
+
     def restore(self) -> None:
         """Put the contents of departed cells back into their places."""
-        with lock:
-            cells, self.departed = self.departed, []
+        with ref.lock:
             changed: dict[int, np.ndarray] = {}
-            for cell in cells:
+            buffers = list(self.buffers)
+            for cell in self.departed:
                 content, slot = cell._content, cell._home
                 if type(content) is Slot or slot is None or slot.store is not self:
                     continue
@@ -138,15 +173,17 @@ class Store:
                     continue
                 buffer, start = self.places[slot.index]
                 if start is None:
-                    self.buffers[buffer] = self._own(content._v)
+                    buffers[buffer] = self._own(content._v)
                 else:
                     if buffer not in changed:
-                        changed[buffer] = np.array(client.to_numpy(self.buffers[buffer]))
+                        changed[buffer] = np.array(client.to_numpy(buffers[buffer]))
                     changed[buffer][start : start + slot.aval.size] = _flat(content._v)
                 self.seen.pop(slot.index, None)
                 cell._content = slot
             for buffer, value in changed.items():
-                self.buffers[buffer] = client.put(value, self.device, owned=True)
+                buffers[buffer] = client.put(value, self.device, owned=True)
+            self.buffers = buffers
+            self.departed = []  # not earlier: who finds it empty does not wait
 
 
 def fits(content: Any, slot: Slot) -> bool:

@@ -6,6 +6,7 @@ are per thread; `update` is for the whole process.
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -35,13 +36,33 @@ GUARDS = ("allow", "log", "disallow", "log_explicit", "disallow_explicit")
 """Levels of the transfer guards."""
 
 
+def _threads(value: Any) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        number = int(value) if isinstance(value, str) else operator.index(value)
+    except (TypeError, ValueError):
+        number = 0
+    if isinstance(value, bool) or not 1 <= number <= _MOST_THREADS:
+        raise ValueError(f"expected a whole number from 1 to {_MOST_THREADS}, got {value!r}")
+    return number
+
+
+_MOST_THREADS = 4096
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table."""
+    """One row of the table. One `of_process` cannot be another in a block."""
 
     default: Any
     parse: Callable[[Any], Any]
     doc: str
+    of_process: bool = False
+
+
+def _bytes(value: Any) -> int | None:
+    return None if value is None or value == "" else int(value)
 
 
 def _default_cache_dir() -> str:
@@ -54,6 +75,13 @@ SETTINGS: dict[str, Setting] = {
         "", str, "Comma-separated platforms to use, first is the default: cpu, cuda."
     ),
     "num_cpu_devices": Setting(1, int, "Number of CPU devices; fixed once the first one is used."),
+    "num_threads": Setting(
+        None,
+        _threads,
+        "Threads that compute on the CPU, fixed once a device is used; None is one for each core "
+        "this process may use.",
+        of_process=True,
+    ),
     "default_device": Setting(None, lambda v: v, "Device on which new arrays are placed."),
     "default_matmul_precision": Setting(
         None,
@@ -102,6 +130,11 @@ SETTINGS: dict[str, Setting] = {
     "cpu_memory_kept_bytes": Setting(
         2**28, int, "Freed memory kept for the next large CPU result; 0 is off."
     ),
+    "memory_limit_bytes": Setting(
+        None,
+        _bytes,
+        "Memory of a device that a program may need, or it is not run; None is what there is.",
+    ),
     "gpu_preallocate": Setting(False, bool, "Take most of the GPU's memory at first use."),
     "gpu_memory_fraction": Setting(0.75, float, "Share of GPU memory that may be used."),
     "check_graphs": Setting(
@@ -125,10 +158,11 @@ _values: dict[str, Any] = {name: _from_environment(name, s) for name, s in SETTI
 
 
 class _Local(threading.local):
-    """A thread's overrides."""
+    """A thread's overrides, and those before each open block."""
 
     def __init__(self):
         self.overrides: dict[str, Any] = {}
+        self.saved: list[dict[str, Any]] = []
 
 
 class _Remembered(threading.local):
@@ -203,7 +237,8 @@ def trace_key() -> tuple:
     """
     key = _remembered.key
     if key is None:
-        key = _remembered.key = tuple([get(name) for name in TRACED])
+        remembered = _remembered  # another one if another thread changes a setting now
+        key = remembered.key = tuple([get(name) for name in TRACED])
     return key
 
 
@@ -220,21 +255,27 @@ class config:
 
     def __init__(self, **settings: Any):
         self._new = {name: _checked(name, value) for name, value in settings.items()}
-        self._saved: list[dict[str, Any]] = []
+        for name in settings:
+            if SETTINGS[name].of_process:
+                raise ValueError(
+                    f"setting {name!r} is one for the whole process, not for a block of one "
+                    f"thread.\nWrite instead: bv.config.update({name!r}, {settings[name]!r}), "
+                    f"before the first use of a device; or set BEVEL_{name.upper()}."
+                )
 
     def __enter__(self) -> config:
-        self._saved.append(_local.overrides)
+        _local.saved.append(_local.overrides)
         _local.overrides = {**_local.overrides, **self._new}
         _remembered.key = None
         try:
             _notify(self._new)
         except BaseException:
-            _local.overrides = self._saved.pop()
+            _local.overrides = _local.saved.pop()
             raise
         return self
 
     def __exit__(self, *exc) -> None:
-        _local.overrides = self._saved.pop()
+        _local.overrides = _local.saved.pop()
         _remembered.key = None
         _notify(self._new)
 

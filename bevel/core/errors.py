@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 
 class BevelError(Exception):
     """Base of the errors that have no fitting built-in class."""
@@ -70,6 +72,10 @@ class Float64PromotionWarning(UserWarning):
     """A float64 array met a float32 one and the result is float64."""
 
 
+class LargeConstantWarning(UserWarning):
+    """A compiled function closes over more data than the memory of its device has room for."""
+
+
 class CheckError(BevelError, ValueError):
     """A condition that the user stated with `bv.check` does not hold."""
 
@@ -83,4 +89,19 @@ class ShapeError(TypeError, ValueError):
 
 
 class DonatedBufferError(BevelError):
-    """An array was used after its buffer had been donated."""
+    """An array was used after its memory had been donated to a call, or deleted."""
+
+
+class _Unanswered(threading.local):
+    """What this thread's traces could not answer, for those that an `except` of the user's takes.
+
+    `count` is how often Python asked a traced value whether it is true or for an index; `final`,
+    an error that must not be lost.
+    """
+
+    def __init__(self):
+        self.count = 0
+        self.final: Exception | None = None
+
+
+unanswered = _Unanswered()

@@ -90,7 +90,7 @@ class Tracer:
 
 def leaked(tracer: Tracer) -> UnexpectedTracerError:
     """The error for a traced value that outlived its trace."""
-    made = f", made at {tracer.source}," if tracer.source else ""
+    made = source.origin(tracer.source)
     return UnexpectedTracerError(
         f"a traced {tracer.aval}{made} belongs to {tracer.interp.what}, which has ended.\n"
         "Why: a function that is being transformed stored it outside (in a list, an attribute or "

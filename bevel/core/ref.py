@@ -1,9 +1,10 @@
 """State cells, and the scopes through which transforms see them.
 
 A `Ref` holds one array. A transform that traces or differentiates a function opens a `Scope`; the
-first time a cell is read or written inside, the scope takes note of it and may put another handle
-in it (a traced one). When the scope closes, every cell gets back what it held, and the transform
-learns what the function left in it. No graph of objects is copied.
+first time a cell is read or written inside, the scope takes note of it and may show another handle
+in its place (a traced one). A scope and what it shows belong to one thread; the cells keep what
+they hold. When it closes, the transform learns what the function left in them. No graph of objects
+is copied.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, final
 
+from bevel.core import forks
 from bevel.core.aval import Aval
 
 
@@ -36,6 +38,12 @@ class Slot:
         self.aval = aval
 
 
+lock = threading.RLock()
+"""Held while contents move between cells and stores, or a program is given those of stores."""
+
+forks.renew(globals(), lock=threading.RLock)
+
+
 class Cell:
     """What every state cell has in common: one content, read and written through the current scope.
 
@@ -52,34 +60,44 @@ class Cell:
         self._home: Slot | None = None
         self._scope = _state.scope
 
+    def _seen(self) -> Any:
+        """The content as the current scope shows it; a `Slot` if it is in a store."""
+        scope = _state.scope
+        return self._content if scope is None or self._scope is scope else scope.view(self)
+
     def _read(self) -> Any:
         scope = _state.scope
-        if self._scope is not scope and scope is not None:
-            scope.capture(self)
-        content = self._content
+        content = self._content if scope is None or self._scope is scope else scope.view(self)
         return content.store.read(content.index) if type(content) is Slot else content
 
     def _write(self, content: Any) -> None:
         scope = _state.scope
-        if self._scope is not scope and scope is not None:
+        if scope is not None:
             scope.capture(self)
-        if scope is not None and scope.guard is not None:
-            scope.guard(self)
-        old = self._content
-        if type(old) is Slot:
-            self._home = old
-            old.store.departed.append(self)
-        self._content = content
+            if scope.guard is not None:
+                scope.guard(self)
+            if self._scope is not scope:
+                scope.now[self] = content
+                return
+        with lock:
+            old, self._content = self._content, content
+            if type(old) is Slot:
+                self._home = old
+                old.store.departed.append(self)
+
+
+_NOTHING: Any = object()
 
 
 class Scope:
     """The cells that a function under a transform has touched.
 
     `lift(cell, content) -> content` says what a touched cell shows inside; `guard(cell)` may
-    refuse a write.
+    refuse a write. What is shown and written inside is in the scope, not in the cells, so that
+    other threads see nothing of it.
     """
 
-    __slots__ = ("cells", "guard", "lift", "lifted", "parent", "what")
+    __slots__ = ("cells", "guard", "lift", "lifted", "now", "parent", "what")
 
     def __init__(
         self,
@@ -91,27 +109,45 @@ class Scope:
         self.lift = lift
         self.guard = guard
         self.parent = _state.scope
-        self.cells: dict[Cell, Any] = {}
+        self.cells: dict[Cell, None] = {}  # in the order in which they were touched
         self.lifted: dict[Cell, Any] = {}
+        self.now: dict[Cell, Any] = {}
 
     def capture(self, cell: Cell) -> None:
         """Take note of a cell from outside."""
-        if cell._scope is self:
+        if cell in self.cells or cell._scope is self:
             return
         if self.parent is not None:
             self.parent.capture(cell)
-        self.cells[cell] = content = cell._content
+        self.cells[cell] = None
+        content = self._around(cell)
         if self.lift is not None:
             if type(content) is Slot:
                 content = content.store.read(content.index)
-            cell._content = self.lift(cell, content)
-        self.lifted[cell] = cell._content
-        cell._scope = self
+            shown = self.lift(cell, content)
+            if shown is not content:
+                self.now[cell] = shown
+            content = shown
+        self.lifted[cell] = content
+
+    def _around(self, cell: Cell) -> Any:
+        parent = self.parent
+        return cell._content if parent is None or cell._scope is parent else parent.view(cell)
+
+    def view(self, cell: Cell) -> Any:
+        """What a cell from outside shows inside."""
+        content = self.now.get(cell, _NOTHING)
+        if content is _NOTHING:
+            self.capture(cell)
+            content = self.now.get(cell, _NOTHING)
+            if content is _NOTHING:
+                content = self._around(cell)
+        return content
 
     def show(self, cell: Cell, content: Any) -> None:
         """Let a cell hold this content inside, which does not count as a write."""
         self.capture(cell)
-        cell._content = self.lifted[cell] = content
+        self.now[cell] = self.lifted[cell] = content
 
     def __enter__(self) -> Scope:
         _state.scope = self
@@ -119,15 +155,11 @@ class Scope:
 
     def __exit__(self, *exc) -> None:
         _state.scope = self.parent
-        for cell, content in self.cells.items():
-            if exc[0] is None:
-                self.cells[cell] = cell._content
-            cell._content = content
-            cell._scope = self.parent
 
     def changed(self) -> dict[Cell, Any]:
         """After the scope has closed: the cells that were written, and their new contents."""
-        return {c: new for c, new in self.cells.items() if new is not self.lifted[c]}
+        found = {c: self.now[c] for c in self.cells if c in self.now}
+        return {c: new for c, new in found.items() if new is not self.lifted[c]}
 
 
 def write_back(contents: dict[Cell, Any]) -> None:

@@ -78,7 +78,11 @@ def map(  # noqa: A001 (the field's name)
     try:
         others = [treedef.flatten_up_to(r) for r in rest]
     except ValueError as e:
-        raise ValueError(f"tree.map: the trees do not have the same structure: {e}") from None
+        raise ValueError(
+            f"tree.map: the trees do not have the same structure: {e}\n"
+            "Write instead: trees built in the same way: lists against lists, the same keys, None "
+            "in the same places."
+        ) from None
     return optree.tree_unflatten(treedef, [f(*xs) for xs in zip(items, *others, strict=True)])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -260,15 +261,25 @@ class Loader:
 
     def _ahead(self, steps: Iterator[int], target: Any) -> Generator[Any]:
         """The batches, of which `prefetch` are under way in other threads while one is used."""
-        pool = ThreadPoolExecutor(self._workers, "bevel-data")
+        pool, process = ThreadPoolExecutor(self._workers, "bevel-data"), os.getpid()
+        waiting: deque[Any] = deque()
+
+        def oldest() -> Any:
+            if os.getpid() != process:
+                raise RuntimeError(
+                    "Loader: a `for` with prefetch goes on in a forked process.\n"
+                    "Why: the threads that make its batches stayed with the parent.\n"
+                    "Write instead: begin the `for` in the child, or prefetch=0."
+                )
+            return waiting.popleft().result()
+
         try:
-            waiting: deque[Any] = deque()
             for step in steps:
                 waiting.append(pool.submit(self._make, step, target))
                 if len(waiting) > self._prefetch:
-                    yield waiting.popleft().result()
+                    yield oldest()
             while waiting:
-                yield waiting.popleft().result()
+                yield oldest()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import bevel.numpy as bnp
 from bevel import random
-from bevel.core import dtypes
+from bevel.core import dtypes, ref
 from bevel.core.handle import Handle
 from bevel.core.source import user_source, where
 from bevel.nn import initializers
@@ -59,8 +59,9 @@ class RngStream(Module):
 
     def __call__(self) -> Any:
         """The next key."""
-        key = random.fold_in(self.key.value, self.count.value)
-        self.count[...] += 1
+        with ref.lock:  # no two threads get one key
+            key = random.fold_in(self.key.value, self.count.value)
+            self.count[...] += 1
         return key
 
     def fork(self) -> RngStream:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import bevel.ops as ops
-from bevel.core import config, dtypes
+from bevel.core import config, dtypes, forks
 from bevel.core.errors import KeyReuseError, KeyReuseWarning
 from bevel.core.handle import KEY_WORDS, Handle, KeyTag, wrap
 from bevel.core.interpreter import Tracer, state
@@ -82,12 +82,17 @@ def _not_a_key(name: str, key: Any) -> TypeError:
     )
 
 
+_lock = threading.Lock()
+forks.renew(globals(), _lock=threading.Lock)
+
+
 def consume(name: str, key: Handle) -> None:
     """Note that a key is consumed here, by a draw or by a program; report it if it was before."""
     if config.get("key_reuse") == "allow":
         return
     here, tag = user_spot(), key._tag
-    before, tag.used = tag.used, here
+    with _lock:
+        before, tag.used = tag.used, here
     if _notes.open is not None:
         _notes.open.append((tag, before, here, name))
     if before is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bevel import ops
-from bevel.core import config, interpreter
+from bevel.core import config, forks, interpreter
 from bevel.core.aval import aval_of
 from bevel.core.buffer import Buffer
 from bevel.core.dtypes import is_complex
@@ -146,7 +146,7 @@ class XLABackend(Backend):
 
     @property
     def accelerator(self) -> bool:
-        return client.platforms()[0] != "cpu"
+        return not forks.stale and client.platforms()[0] != "cpu"
 
     def read(self, raw: Any) -> np.ndarray:
         return client.to_numpy(raw)
@@ -180,7 +180,11 @@ class XLABackend(Backend):
         if elsewhere:
             return True
         above = op.compile_above
-        return above is not None and (above < 0 or any(aval_of(a).size > above for a in args))
+        return (
+            above is not None
+            and not forks.stale
+            and (above < 0 or any(aval_of(a).size > above for a in args))
+        )
 
     def run(self, op, args, params):
         avals = tuple([aval_of(a) for a in args])
