@@ -171,7 +171,7 @@ def test_branches_that_do_not_fit_are_refused():
         bv.jit(lambda p, k: lax.cond(p, lambda k: k, words, k))(True, random.key(0))
     with pytest.raises(TypeError, match=r"(?s)must be a scalar, got float32\[2\].*bnp\.where"):
         lax.cond(bnp.ones(2), lambda: 1, lambda: 2)
-    with pytest.raises(TypeError, match="second and third are functions"):
+    with pytest.raises(TypeError, match="both must be functions"):
         lax.cond(True, 1.0, lambda x: x, 2.0)
     with pytest.raises(TypeError, match="unexpected keyword arguments"):
         lax.cond(True, lambda x: x, lambda x: x, x=1.0)

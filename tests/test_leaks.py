@@ -32,7 +32,12 @@ def to_attribute(x):
 
 
 @pytest.mark.parametrize(
-    "store,held", [(to_list, "a list"), (to_dict, "a dict"), (to_attribute, "a (dict|Holder)")]
+    "store,held",
+    [
+        (to_list, r"a list \(the global variable STORE of tests.test_leaks\)"),
+        (to_dict, "a dict, as 'x',"),
+        (to_attribute, r"the attribute last of a Holder \(the global variable HOLDER of .*\)"),
+    ],
 )
 def test_the_holder_and_the_line_are_named(store, held):
     @bv.jit
@@ -47,6 +52,80 @@ def test_the_holder_and_the_line_are_named(store, held):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         f(2.0)  # no trace, no report
+    STORE.clear()
+
+
+class Slots:
+    __slots__ = ("last",)
+
+
+SLOTS = Slots()
+
+
+def to_global(x):
+    global KEPT
+    KEPT = x * 2
+
+
+def to_class(x):
+    Holder.last = x * 2
+
+
+def to_module(x):
+    gc.kept = x * 2
+
+
+def to_slot(x):
+    SLOTS.last = x * 2
+
+
+def to_nested(x):
+    STORE.append({"inside": (x * 2,)})
+
+
+def to_generator(x):
+    def numbers():
+        yield x
+        yield x * 2
+
+    made = numbers()
+    next(made)
+    STORE.append(made)
+
+
+def to_lambda(x):
+    STORE.append(lambda: x)
+
+
+def to_exception(x):
+    try:
+        raise ValueError(x * 2)
+    except ValueError as e:
+        STORE.append(e)
+
+
+@pytest.mark.parametrize(
+    "store,held",
+    [
+        (to_global, "the global variable KEPT of tests.test_leaks"),
+        (to_class, "the attribute last of the class Holder"),
+        (to_module, "the global variable kept of gc"),
+        (to_slot, "the attribute last of a Slots (the global variable SLOTS of"),
+        (to_nested, "a tuple"),
+        (to_generator, "the variable x around numbers"),
+        (to_lambda, "the variable x around <lambda>"),
+        (to_exception, ""),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_all_holders_are_found(store, held):
+    def f(x):
+        store(x)
+        return x + 1
+
+    with pytest.warns(bv.errors.TracerLeakWarning) as caught:
+        bv.jit(f)(1.0)
+    assert f"has ended, and {held}" in str(caught[0].message)
     STORE.clear()
 
 

@@ -367,8 +367,8 @@ class custom_vjp:
         what = f"custom_vjp function {name_of(self.fun)}"
         if self.fwd is None or self.bwd is None:
             raise AttributeError(
-                f"{what} has no rules yet; write {name_of(self.fun)}.defvjp(fwd, bwd) after its "
-                "definition"
+                f"{what} has no rules yet.\nWrite instead: {name_of(self.fun)}.defvjp(fwd, bwd) "
+                "after its definition."
             )
         arguments = self._arguments(what, args, kwargs)
         if state.current.outer is None:
@@ -427,8 +427,7 @@ def _cotangents(what: str, arguments: _Arguments, found: Any) -> list[Any]:
     if len(found) != len(arguments.trees):
         raise TypeError(
             f"{what}: bwd gave {len(found)} cotangents for {len(arguments.trees)} differentiable "
-            "arguments; give one "
-            "each, None for zero"
+            "arguments.\nWrite instead: return a tuple with one for each, None for zero."
         )
     avals = [aval_of(h._v) for h in arguments.given]
     return _match(what, "cotangent", avals, arguments.spread("cotangent", found))

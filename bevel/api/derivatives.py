@@ -16,6 +16,7 @@ from bevel.api.flat import (
     like,
     normalize_argnums,
     rewrap,
+    type_name,
 )
 from bevel.api.naming import cell_name
 from bevel.core import dtypes, tree
@@ -99,11 +100,9 @@ class Flat:
         )
 
 
-def check_inputs(
-    handles: Sequence[Handle], what: str, holomorphic: bool, allow_int: bool = False
-) -> None:
+def check_inputs(wrt: Wrt, what: str, holomorphic: bool, allow_int: bool = False) -> None:
     """Raise unless inputs of these types have derivatives."""
-    for h in handles:
+    for i, h in enumerate(wrt.primals()):
         dtype = aval_of(h._v).dtype
         if holomorphic and not dtypes.is_complex(dtype):
             raise TypeError(
@@ -112,12 +111,12 @@ def check_inputs(
             )
         if type(h._tag) is KeyTag and not allow_int:
             raise TypeError(
-                f"{what}: the input is a random key, which has no derivative.\n"
+                f"{what}: {wrt.name(i)} is a random key, which has no derivative.\n"
                 "Write instead: choose other argnums, so that the key is a plain argument."
             )
         if not dtypes.is_inexact(dtype) and not allow_int:
             raise TypeError(
-                f"{what}: the input has dtype {dtype.name}, and only floating and complex "
+                f"{what}: {wrt.name(i)} is {type_name(h)}, and only floating and complex "
                 "numbers have derivatives.\n"
                 "Write instead: pass a float (x.astype(bnp.float32), 1.0 for 1), choose other "
                 "argnums, "
@@ -220,7 +219,7 @@ def value_and_grad(
         numbers = normalize_argnums(argnums, len(args), what)
         flat_fn = Flat(what, fun, args, kwargs, numbers, has_aux, filters)
         primals = flat_fn.wrt.primals()
-        check_inputs(primals, what, holomorphic, allow_int)
+        check_inputs(flat_fn.wrt, what, holomorphic, allow_int)
         values, lin = flat.linearize(flat_fn, [h._v for h in primals], what=what)
         result, aux, outs = flat_fn.finish(values)
         _check_scalar(outs, what, holomorphic)
@@ -299,8 +298,9 @@ def _check_types(
         found = aval_of(h._v)
         if found != aval:
             raise TypeError(
-                f"{what}: a {name} is {found}, but its value is {aval}; a {name} has the shape "
-                "and dtype of the value"
+                f"{what}: a {name} is {found}, but its value is {aval}.\n"
+                f"Why: a {name} has the shape and dtype of the value it belongs to.\n"
+                f"Write instead: bnp.full_like(x, {name}), or bnp.broadcast_to({name}, x.shape)."
             )
         out.append(h._v)
     return out

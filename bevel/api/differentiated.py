@@ -92,6 +92,17 @@ class Wrt:
             *[as_handle(c._read(), f"{self.what}: a parameter") for c in self.cells],
         ]
 
+    def name(self, i: int) -> str:
+        """What messages call a primal: `argument 0 (x)['a']`."""
+        if i >= len(self.handles):
+            return cell_name(self.cells[i - len(self.handles)], self.fun, self.args)
+        for n, treedef, places in self.trees:
+            if i in places:
+                marked = tree.unflatten(treedef, list(range(len(places))))
+                path = tree.leaves_with_path(marked)[places.index(i)][0]
+                return argument_name(self.fun, n) + tree.keystr(path)
+        return "an input"
+
     def run(
         self, fun: Callable[..., Any], values: Sequence[Any], kwargs: dict[str, Any], scope: Scope
     ) -> Any:

@@ -30,6 +30,46 @@ def name_of(fun: Callable[..., Any]) -> str:
     return getattr(fun, "__name__", None) or type(fun).__name__
 
 
+def place_of(fun: Callable[..., Any]) -> str:
+    """The line where a function is defined, as far as that is known."""
+    while isinstance(fun, functools.partial) or hasattr(fun, "__wrapped__"):
+        fun = getattr(fun, "__wrapped__", None) or fun.func
+    code = getattr(fun, "__code__", None)
+    return "an unknown place" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def check_arguments(fun: Callable[..., Any], **options: Any) -> None:
+    """Raise where an option numbers or names arguments that a function does not have.
+
+    Raises:
+        ValueError: it does; functions with `*args` and `**kwargs` may have any.
+    """
+    try:
+        parameters = inspect.signature(fun).parameters
+    except (TypeError, ValueError):
+        return
+    kinds = [p.kind for p in parameters.values()]
+    places = [k for k in kinds if k in (k.POSITIONAL_ONLY, k.POSITIONAL_OR_KEYWORD)]
+    named = [n for n, p in parameters.items() if p.kind is not p.POSITIONAL_ONLY]
+    for option, given in options.items():
+        if given is None:
+            continue
+        if option.endswith("nums"):
+            n = len(places)
+            wrong = [i for i in as_tuple(given) if not -n <= i < n]
+            free = inspect.Parameter.VAR_POSITIONAL in kinds
+        else:
+            wrong = [x for x in ((given,) if isinstance(given, str) else given) if x not in named]
+            free = inspect.Parameter.VAR_KEYWORD in kinds
+        if wrong and not free:
+            raise ValueError(
+                f"{option}={given!r}: {name_of(fun)} has no argument {wrong[0]!r}; it has "
+                f"{', '.join(parameters) or 'none'}.\n"
+                "Write instead: names (static_argnames='n') or places, from 0, of arguments that "
+                "the function has."
+            )
+
+
 def described(transform: str, fun: Any) -> str:
     """What messages call a transformed function.
 
@@ -96,6 +136,15 @@ def as_handle(leaf: Any, what: str) -> Handle:
             "Write instead: use the module in the function, as its argument or from around it, "
             "and return arrays, or nn.state(model)."
         )
+    if what.startswith("a result"):
+        raise TypeError(
+            f"{what} is a {type(leaf).__name__}, which is not an array, at "
+            f"{where(user_source())}.\n"
+            "Why: a transformed function returns arrays, numbers, and pytrees of them (dict, list, "
+            "tuple, registered classes), since its program knows nothing else.\n"
+            "Write instead: return the arrays in it (bnp.stack(list(rows)) for a generator), and "
+            "make the object of them outside; or has_aux=True where the transform takes it."
+        )
     raise TypeError(
         f"{what} is a {type(leaf).__name__}, which is not an array, at "
         f"{where(user_source())}.\n"
@@ -118,6 +167,18 @@ def type_text(aval: Aval, tag: Any) -> str:
     if type(tag) is not KeyTag:
         return str(aval)
     return f"{KeyDtype(tag.impl).name}[{','.join(map(str, aval.shape[:-1]))}]"
+
+
+class _Word(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def tree_text(treedef: Any, types: Sequence[str]) -> str:
+    """A structure with the types of its leaves: `{'a': float32[3], 'b': None}`."""
+    return repr(tree.unflatten(treedef, list(map(_Word, types))))
 
 
 def type_name(h: Handle) -> str:

@@ -99,7 +99,7 @@ def jacfwd(
         chosen = tuple(args[n] for n in numbers)
         wrt = Wrt(what, fun, args, numbers)
         handles = wrt.primals()
-        check_inputs(handles, what, holomorphic)
+        check_inputs(wrt, what, holomorphic)
         if not holomorphic and any(dtypes.is_complex(h._v.dtype) for h in handles):
             raise TypeError(
                 f"{what}: complex inputs have one derivative only if the function is "
@@ -145,7 +145,7 @@ def jacrev(
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         numbers = normalize_argnums(argnums, len(args), what)
         chosen = tuple(args[n] for n in numbers)
-        check_inputs(Wrt(what, fun, args, numbers).primals(), what, holomorphic)
+        check_inputs(Wrt(what, fun, args, numbers), what, holomorphic)
         at = _restricted(fun, numbers, args, kwargs)
         found = vjp(at, *chosen, has_aux=has_aux)
         outs, out_tree = flatten_handles(found[0], f"a result of {what}")

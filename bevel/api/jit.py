@@ -9,19 +9,22 @@ program; those it writes are extra results, written back after the run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import threading
 import types
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bevel.api import buckets, retracing
+from bevel.api import buckets, constants, donation, retracing
 from bevel.api.calls import (
     STALE,
     Bound,
     Call,
     Direct,
+    StateChanged,
     calls_back,
     cell_signature,
     read,
@@ -30,19 +33,27 @@ from bevel.api.calls import (
 from bevel.api.flat import (
     Output,
     as_handle,
+    check_arguments,
     container_flatten,
     is_single,
     name_of,
+    place_of,
     rewrap,
     struct_of,
 )
-from bevel.api.flow.calls import converted
+from bevel.api.flow.calls import after_conversion, converted
 from bevel.api.leaks import report_leaks
+from bevel.api.outside import Outside, outside_of
 from bevel.api.stores import Layout, stored_graph
 from bevel.control.call import call
-from bevel.core import config, dtypes, tree
+from bevel.core import config, dtypes, forks, tree
 from bevel.core.aval import aval_of
-from bevel.core.errors import TracerBoolConversionError, TracerIntegerConversionError
+from bevel.core.errors import (
+    TracerBoolConversionError,
+    TracerConversionError,
+    TracerIntegerConversionError,
+    unanswered,
+)
 from bevel.core.graph import Graph, GraphBuilder
 from bevel.core.handle import (
     Handle,
@@ -57,11 +68,17 @@ from bevel.core.handle import (
 )
 from bevel.core.interpreter import EAGER, Tracer, state
 from bevel.core.ref import Cell, Scope
+from bevel.core.source import Argument
 from bevel.core.tracebacks import shorten
 from bevel.random.keys import Consumed, consume
 from bevel.transforms.compile import Program, common_device
 from bevel.transforms.vmap import named_axes
 from bevel.xla import client
+
+_lock = threading.RLock()
+"""Held while what jitted functions remember changes; not while they are traced or run."""
+
+forks.renew(globals(), _lock=threading.RLock)
 
 
 class Traced:
@@ -81,6 +98,7 @@ class Traced:
         "consts",
         "consumed",
         "donated",
+        "given",
         "graph",
         "make_program",
         "output",
@@ -90,10 +108,20 @@ class Traced:
         "written_tags",
     )
 
-    def __init__(self, jitted: Jitted, what: str, arguments: Call, rebuild: Callable[..., Any]):
+    def __init__(
+        self,
+        jitted: Jitted,
+        what: str,
+        arguments: Call,
+        rebuild: Callable[..., Any],
+        names: Sequence[str],
+    ):
         builder = GraphBuilder(state.current, what)
         self.builder = weakref.ref(builder)
-        inputs = [builder.input(aval_of(h._v)) for h in arguments.handles]
+        sources = [Argument(name, what, jitted.place) for name in names]
+        inputs = [
+            builder.input(aval_of(h._v), s) for h, s in zip(arguments.handles, sources, strict=True)
+        ]
         self.weaknesses = [_weakness(h) for h in arguments.handles]
         tags = [
             h._tag if w is None else WeakIf([w])
@@ -103,12 +131,17 @@ class Traced:
         traced = iter(handles)
         leaves = [next(traced) if isinstance(leaf, Handle) else leaf for leaf in arguments.leaves]
         cell_inputs: dict[Cell, Any] = {}
-        known = set(arguments.cells)
+        known = dict(zip(arguments.cells, arguments.cell_keys, strict=True))
         self.captured: list[Cell] = []
+        self.captured_key: list[Any] = []
 
         def lift(cell: Cell, content: Any) -> Any:
+            found = cell_signature(cell, content)
             if cell not in known:
                 self.captured.append(cell)
+                self.captured_key.append(found)
+            elif found != known[cell]:
+                raise StateChanged(f"{what}: a cell has changed its type")
             if not isinstance(content, Handle):
                 return content
             tracer = cell_inputs[cell] = builder.input(aval_of(content._v))
@@ -133,22 +166,29 @@ class Traced:
         position = {c: i for i, c in enumerate(arguments.cells)}
         self.written = [position.get(c, c) for c in changed]
         self.written_tags = [h._tag for h in contents]
-        self.captured_key = [cell_signature(c) for c in self.captured]
         # Which of the argument's cells are inputs, by position, so that other objects of the same
         # structure fit.
         self.cells = [position.get(c, c) for c in self.cells]
-        self.donated = jitted.donated_inputs(arguments, len(self.consts))
+        self.given = jitted.donated_leaves(arguments)
+        self.donated = [len(self.consts) + i for i in self.given]
         self.program = jitted.program(self.graph, self.donated)
         self.make_program = jitted.program
         self.calls_back = calls_back(self.graph)
         self._stored: dict[Any, Program] = {}
+
+    def fits_cells(self, arguments: Call) -> bool:
+        """Whether all cells, those of a call too, have contents of the traced types now."""
+        cells = zip(arguments.cells, arguments.cell_keys, strict=True)
+        captured = zip(self.captured, self.captured_key, strict=True)
+        return all(cell_signature(c, c._seen()) == k for c, k in (*cells, *captured))
 
     def fits(self, arguments: Call) -> bool:
         """Whether the captured cells still have contents of the traced types, and arguments are
         weak where that made a difference and they were.
         """
         return all(
-            cell_signature(c) == k for c, k in zip(self.captured, self.captured_key, strict=True)
+            cell_signature(c, c._seen()) == k
+            for c, k in zip(self.captured, self.captured_key, strict=True)
         ) and all(
             w is None or not w.matters or is_weak(h._tag) == w.weak
             for w, h in zip(self.weaknesses, arguments.handles, strict=True)
@@ -228,6 +268,7 @@ class Jitted:
         self.fun = fun
         self.name = name_of(fun)
         self.what = f"jit of {self.name}"
+        self.place = place_of(fun)
         self.keep_unused = options["keep_unused"]
         self.inline = options["inline"]
         self.compiler_options = options["compiler_options"]
@@ -236,6 +277,13 @@ class Jitted:
         self.static_nums = to_numbers(options["static_argnums"], options["static_argnames"], names)
         self.donate_nums = to_numbers(options["donate_argnums"], options["donate_argnames"], names)
         self.donate_names = to_names(options["donate_argnames"], options["donate_argnums"], names)
+        check_arguments(
+            fun,
+            static_argnums=options["static_argnums"],
+            static_argnames=options["static_argnames"],
+            donate_argnums=options["donate_argnums"],
+            donate_argnames=options["donate_argnames"],
+        )
         both = set(self.static_nums) & set(self.donate_nums)
         if both:
             raise ValueError(
@@ -244,12 +292,19 @@ class Jitted:
             )
         self.max_traces = options["max_traces"]
         self.buckets = options["batch_buckets"]
+        if self.buckets is not None and (self.donate_nums or self.donate_names):
+            raise ValueError(
+                "jit: batch_buckets pads the arguments, so it would take a copy's memory for some "
+                "batches and the argument's own for others.\n"
+                "Write instead: donate_argnums or batch_buckets, not both."
+            )
         self._mapping = None if self.buckets is None else buckets.check(fun, self.buckets)
         self._seen: list[retracing.Parts] = []
         self._traceable = fun  # with Python's control flow converted, once a trace needed that
         self._static = bool(self.static_nums or self.static_names)
         self._traces: dict[Any, list[Traced]] = {}
-        self._direct: dict[tuple, Direct | Bound] = {}
+        self._outside: Outside | bool | None = None  # None: not looked yet, False: nothing there
+        self._direct: dict[tuple, Direct | Bound | donation.Donating] = {}
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -263,6 +318,8 @@ class Jitted:
 
     def _call(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         found = None
+        if self._outside and self._outside.changed():
+            self._direct.clear()
         if state.current is EAGER and not self._static:
             found = None if kwargs else read(args, None)
             if found is None:
@@ -278,9 +335,11 @@ class Jitted:
             return self.fun(*args, **kwargs)
         try:
             arguments, traced = self._prepare(args, kwargs)
-            if state.current is EAGER:
-                return self._run(traced, arguments, found)
-            return self._staged(traced, arguments)
+            if state.current is not EAGER:
+                return self._staged(traced, arguments)
+            while (result := self._run(traced, arguments, found)) is STALE:
+                arguments, traced = self._prepare(args, kwargs)  # a thread has changed state
+            return result
         except Exception as e:
             if config.get("traceback_filtering"):
                 shorten(e)
@@ -301,19 +360,27 @@ class Jitted:
     def _run(self, traced: Traced, arguments: Call, found: tuple | None) -> Any:
         """Run now, and keep what the next call with this signature can use."""
         key, owners = (None, ()) if found is None else found[2:]
+        constants.warn_of_large(self.fun, self.what, traced, arguments.handles)
         if owners or traced.stateful(arguments):
             direct = self._direct
-            bound = Bound(traced, arguments, owners, lambda _: direct.pop(key, None))
-            result = bound.run(arguments.handles, None, owners)
-            if key is not None:
-                direct[key] = bound
+            try:
+                bound = Bound(traced, arguments, owners, lambda _: direct.pop(key, None))
+            except StateChanged:
+                return STALE
+            taking = donation.taking(bound, self.what, traced.given)
+            result = taking.run(arguments.handles, None, owners)
+            if key is not None and result is not STALE:
+                direct[key] = taking
             return result
+        donation.check(self.what, traced.given, arguments.handles)
         values = run_program(traced.program, traced.consts, arguments.handles)
         if key is not None:
             device = common_device([h._v for h in arguments.handles] + traced.consts)
-            self._direct[key] = Direct(traced, traced.output_for(arguments), device)
+            ready = Direct(traced, traced.output_for(arguments), device)
+            self._direct[key] = donation.taking(ready, self.what, traced.given)
         for i in traced.consumed:
             consume(self.name, arguments.handles[i])
+        donation.take(self.what, traced.given, arguments.handles)
         return traced.finish(values, arguments)
 
     def program(self, graph: Graph, donated: Sequence[int]) -> Program:
@@ -329,8 +396,8 @@ class Jitted:
                 hash(value)
             except TypeError:
                 raise TypeError(
-                    f"{self.what}: static argument {where!r} is a {type(value).__name__}, which "
-                    "is not hashable.\n"
+                    f"{self.what}: static argument {where!r} is of type {type(value).__name__}, "
+                    "which is not hashable.\n"
                     "Why: programs are kept by the values of their static arguments.\n"
                     "Write instead: a tuple for a list, a frozen dataclass for an object, or do "
                     "not mark it static."
@@ -340,20 +407,29 @@ class Jitted:
         return static, static_kw, dynamic, dynamic_kw
 
     def _prepare(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Call, Traced]:
+        """The call, flattened, and the trace for it."""
+        while True:
+            with contextlib.suppress(StateChanged):
+                return self._prepare_once(args, kwargs)
+
+    def _prepare_once(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Call, Traced]:
         static: tuple = ()
         static_kw: tuple = ()
         if self.static_nums or self.static_names:
             static, static_kw, args, kwargs = self._split_static(args, kwargs)
         arguments = Call(self.what, args, kwargs)
-        key = (arguments.key, static, static_kw, config.trace_key(), named_axes())
-        found = self._traces.get(key)
+        if self._outside is None or (self._outside and self._outside.changed()):
+            self._outside = outside_of(self.fun)
+        around = self._outside.read() if self._outside else {}
+        variables = tuple(around.items())
+        key = (arguments.key, static, static_kw, config.trace_key(), named_axes(), variables)
+        found = self._known(key, arguments)
         if found is not None:
-            for traced in found:
-                if traced.fits(arguments):
-                    return arguments, traced
+            return arguments, found
 
         statics = (*static, *static_kw)
-        new = retracing.parts_of(self.fun, args, kwargs, arguments.leaves, statics, key[3:])
+        new = retracing.parts_of(self.fun, args, kwargs, arguments.leaves, statics, key[3:5])
+        new |= {f"{name} around it": ("outside", x) for name, x in around.items()}
 
         def rebuild(args, kwargs):
             args = list(args)
@@ -361,40 +437,63 @@ class Jitted:
                 args.insert(i, value)
             return self._traceable(*args, **kwargs, **dict(static_kw))
 
-        try:
-            with Consumed() as consumed:
-                traced = Traced(self, self.what, arguments, rebuild)
-            consumed.keep()
-        except (TracerBoolConversionError, TracerIntegerConversionError) as e:
-            self._traceable = converted(self._traceable, e)
-            traced = Traced(self, self.what, arguments, rebuild)
+        names = [n for n, (kind, _) in new.items() if kind == "array"]
+        traced = self._trace(arguments, rebuild, names)
         traced.fits(arguments)  # a trace around this one makes the differences this one made
         if state.current is EAGER:
             report_leaks(traced.builder, traced.graph, self.what)
         if not any(isinstance(c, Tracer) for c in traced.consts):
-            warns = self._mapping is None
-            retracing.note(self.what, self._seen, new, self.max_traces, warns)
-            if len(self._seen) == 1 and state.current is EAGER:
-                retracing.note_new(self.what, self.fun, arguments.key)
-            self._traces.setdefault(key, []).append(traced)
+            with _lock:
+                found = self._known(key, arguments)  # made by another thread meanwhile
+                if found is not None:
+                    return arguments, found
+                warns = self._mapping is None
+                retracing.note(self.what, self._seen, new, self.max_traces, warns)
+                if len(self._seen) == 1 and state.current is EAGER:
+                    retracing.note_new(self.what, self.fun, arguments.key)
+                self._traces.setdefault(key, []).append(traced)
         return arguments, traced
 
-    def donated_inputs(self, arguments: Call, offset: int) -> list[int]:
-        """Indices of the program's inputs that come from donated arguments."""
-        if not self.donate_nums and not self.donate_names:
-            return []
-        args, kwargs = tree.unflatten(arguments.treedef, list(range(len(arguments.leaves))))
-        n_static = [i for i in self.static_nums]
-        chosen: set[int] = set()
-        positions = [i for i in range(len(args) + len(n_static)) if i not in n_static]
-        for i, arg in zip(positions, args, strict=False):
-            if i in self.donate_nums:
-                chosen.update(tree.leaves(arg))
-        for k, arg in kwargs.items():
-            if k in self.donate_names:
-                chosen.update(tree.leaves(arg))
-        which = [i for i, leaf in enumerate(arguments.leaves) if isinstance(leaf, Handle)]
-        return [offset + n for n, i in enumerate(which) if i in chosen]
+    def _known(self, key: Any, arguments: Call) -> Traced | None:
+        for traced in self._traces.get(key, ()):
+            if traced.fits(arguments):
+                return traced
+        return None
+
+    def _trace(self, arguments: Call, rebuild: Callable[..., Any], names: Sequence[str]) -> Traced:
+        """Trace, and once more with Python's control flow converted if it asked traced values
+        something (also where an `except` of the user's has taken the error).
+        """
+        asked, before = unanswered.count, self._traceable
+        error = traced = None
+        try:
+            with Consumed() as consumed:
+                traced = Traced(self, self.what, arguments, rebuild, names)
+        except (TracerBoolConversionError, TracerIntegerConversionError) as e:
+            error = e
+        except ValueError as e:  # of NumPy, which was given a traced value to store
+            if isinstance(e.__cause__, TracerConversionError):
+                raise e.__cause__ from None
+            raise
+        if error is not None or unanswered.count != asked:
+            unanswered.count = asked
+            with _lock:  # or another thread has converted it meanwhile
+                if self._traceable is before:
+                    self._traceable = converted(before, error)
+            if self._traceable is not before:
+                traced = after_conversion(
+                    lambda: Traced(self, self.what, arguments, rebuild, names)
+                )
+                unanswered.count = asked
+                return traced
+        consumed.keep()
+        return traced
+
+    def donated_leaves(self, arguments: Call) -> dict[int, str]:
+        """Which handles of a call are donated, and what they are called."""
+        donated = (self.donate_nums, self.donate_names)
+        leaves, treedef = arguments.leaves, arguments.treedef
+        return donation.donated_leaves(self.fun, leaves, treedef, self.static_nums, *donated)
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace for these arguments and write StableHLO, without compiling or running."""
@@ -487,7 +586,8 @@ class Compiled:
                 "Write instead: call the jitted function, or lower it for these arguments."
             )
         if state.current is EAGER:
-            return self._jitted._run(traced, arguments, None)
+            result = self._jitted._run(traced, arguments, None)
+            return self(*args, **kwargs) if result is STALE else result
         return self._jitted._staged(traced, arguments)  # watched (bevel.core.watch), or traced
 
 
@@ -583,7 +683,8 @@ def jit(
         return lambda f: jit(f, **options)
     if not callable(fun):
         raise TypeError(
-            f"jit: expected a function, got {type(fun).__name__}; write bv.jit(f), not bv.jit(f(x))"
+            f"jit: expected a function, got {type(fun).__name__}.\n"
+            "Write instead: bv.jit(f), not bv.jit(f(x))."
         )
     if not isinstance(fun, types.FunctionType):
         return Jitted(fun, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import types
 import warnings
 import weakref
@@ -12,7 +13,7 @@ from bevel.core.errors import TracerLeakWarning
 from bevel.core.graph import Graph, GraphBuilder, subgraphs
 from bevel.core.handle import Handle
 from bevel.core.interpreter import Tracer
-from bevel.core.source import user_source, where
+from bevel.core.source import origin, user_source
 
 
 def _rules_hold_values(graph: Graph) -> bool:
@@ -43,8 +44,8 @@ def report_leaks(builder: weakref.ref[GraphBuilder], graph: Graph, what: str) ->
     tracer, holder = held[0]
     here = user_source()
     text = (
-        f"{what} has ended, and {holder} still holds a traced {tracer.aval}, made at "
-        f"{where(tracer.source)}.\n"
+        f"{what} has ended, and {holder} still holds a traced "
+        f"{tracer.aval}{origin(tracer.source).rstrip(',')}.\n"
         "Why: it stood for a value of the program while that was traced; it has none now, and "
         "using it is an error.\n"
         "Write instead: return it from the function (`return x, extra`), or keep it in a state "
@@ -61,7 +62,53 @@ def _holder(tracer: Any) -> str | None:
         if not isinstance(x, Handle):
             continue
         for owner in gc.get_referrers(x):
-            if owner is handles or isinstance(owner, types.FrameType):
-                continue
-            return "a closure" if isinstance(owner, types.CellType) else f"a {type(owner).__name__}"
+            if owner is not handles and not isinstance(owner, types.FrameType):
+                return _place_in(owner, x)
     return None
+
+
+def _place_in(owner: Any, x: Any) -> str:
+    """In words, which part of an object a value is."""
+    if isinstance(owner, types.CellType):
+        return _variable_of(owner)
+    if not isinstance(owner, dict):
+        name = _global_name(owner)
+        inside = getattr(owner, "__dict__", {})
+        slots = [k for k in getattr(owner, "__slots__", ()) if getattr(owner, k, None) is x]
+        found = [*[k for k, v in inside.items() if v is x], *slots]
+        what = f"the attribute {found[0]} of " if found else ""
+        return f"{what}a {type(owner).__name__}" + (f" ({name})" if name else "")
+    key = next((k for k, v in owner.items() if v is x), None)
+    name = _global_name(x)
+    if name:
+        return name
+    for whole in gc.get_referrers(owner):
+        if getattr(whole, "__dict__", None) is owner:
+            return f"the attribute {key} of a {type(whole).__name__}"
+        if isinstance(whole, type):
+            return f"the attribute {key} of the class {whole.__name__}"
+    name = _global_name(owner)
+    return f"a dict ({name})" if name else f"a dict, as {key!r},"
+
+
+def _global_name(x: Any) -> str | None:
+    """The global variable of a module that has this value."""
+    for owner in gc.get_referrers(x):
+        if isinstance(owner, dict) and isinstance(owner.get("__name__"), str):
+            module = sys.modules.get(owner["__name__"])
+            if getattr(module, "__dict__", None) is owner or "__builtins__" in owner:
+                found = next((k for k, v in owner.items() if v is x), None)
+                if found is not None:
+                    return f"the global variable {found} of {owner['__name__']}"
+    return None
+
+
+def _variable_of(cell: types.CellType) -> str:
+    """The variable of a function that a cell is."""
+    for closure in gc.get_referrers(cell):
+        if isinstance(closure, tuple):
+            for fun in gc.get_referrers(closure):
+                if isinstance(fun, types.FunctionType) and fun.__closure__ is closure:
+                    names = dict(zip(map(id, closure), fun.__code__.co_freevars, strict=True))
+                    return f"the variable {names[id(cell)]} around {fun.__name__}"
+    return "a closure"

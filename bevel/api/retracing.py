@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bevel.api.flat import argument_name, cells_of, structure_key, type_text
-from bevel.core import tree
+from bevel.core import forks, tree
 from bevel.core.aval import aval_of
 from bevel.core.errors import RetraceError, RetraceWarning
 from bevel.core.handle import Handle, KeyTag, weak_now
@@ -48,6 +48,7 @@ class explain_retraces(list):
 
 _listening: list[explain_retraces] = []
 _lock = threading.Lock()
+forks.renew(globals(), _lock=threading.Lock)
 
 
 def parts_of(
@@ -105,6 +106,11 @@ def _text(kind: str, value: Any) -> str:
     return text if len(text) < 60 else type(value).__name__
 
 
+def _value(x: Any) -> str:
+    """The value of a variable that a function reads from around it."""
+    return repr(x[1])[:60] if isinstance(x, tuple) else f"a {type(x.held).__name__}"
+
+
 def _difference(name: str, old: tuple[str, Any], new: tuple[str, Any]) -> str | None:
     kind, a, b = new[0], old[1], new[1]
     then = f"{_text(old[0], a)}, then {_text(kind, b)}"
@@ -120,6 +126,8 @@ def _difference(name: str, old: tuple[str, Any], new: tuple[str, Any]) -> str | 
         return None if a is b else f"the structure of {name}: an attribute or a layer has changed"
     if a is b or (type(a) is type(b) and a == b):
         return None
+    if kind == "outside":
+        return f"the variable {name}: {_value(a)}, then {_value(b)}"
     if kind == "static":
         if isinstance(a, types.FunctionType) and a.__code__ is getattr(b, "__code__", None):
             return f"the static argument {name}: a new function at every call, with the same code"
@@ -143,6 +151,7 @@ _FIXES = {
     "shape": "pad to a few sizes, or bv.jit(bv.vmap(f), batch_buckets='pow2') for batches of rows",
     "dtype": "one dtype, such as x.astype('float32') where the data enters",
     "weak": "an array in both calls: bnp.float32(x)",
+    "variable": "an argument for what changes from call to call",
     "value": "an array instead of a static value, if the program does not depend on it",
     "static": "define the function once, outside of the loop",
     "state": "keep shapes and dtypes of state cells as they are",
@@ -177,7 +186,7 @@ def note(
         "Why: a program is compiled for exact shapes, dtypes, structures and static values.\n"
         f"Write instead: {_fix(causes)}."
     )
-    for listener in _listening:
+    for listener in tuple(_listening):  # another thread may end its block
         listener.append(text)
         print(text, file=sys.stderr)
     if max_traces is not None and len(seen) > max_traces:

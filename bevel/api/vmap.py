@@ -137,7 +137,8 @@ class _Mapped:
             given = f"\n  axis_size: {axis_size}" if axis_size is not None else ""
             raise ValueError(
                 f"{what}: the mapped axes have different sizes:\n{listed}{given}\n"
-                "Write instead: arrays of one length, or in_axes=None for those to pass whole."
+                "Write instead: arrays of one length, or in_axes=None for those to pass whole "
+                "(in_axes=(None, 0) for a model and a batch)."
             )
         return sizes.pop()
 
@@ -197,14 +198,16 @@ def vmap(
         if isinstance(in_axes, tuple) and len(in_axes) != len(args):
             raise ValueError(
                 f"{what}: in_axes has {len(in_axes)} entries for {len(args)} positional "
-                "arguments; give one each"
+                "arguments.\n"
+                "Write instead: one entry for each, an int or None, or one int for all of them."
             )
         call = _Mapped(fun, args, kwargs, in_axes)
         contents = {}
         for cell, axis in call.cells.items():
             content = cell._read()
             if axis is not None and isinstance(content, Handle):
-                contents[cell] = call.front(content, axis, "a variable")[0]
+                name = f"the {cell_name(cell, fun, args)}"
+                contents[cell] = call.front(content, axis, name)[0]
         axis = Axis(call.axis_size(axis_size, what), axis_name)
         return _run(fun, call, contents, axis, out_axes, what)
 

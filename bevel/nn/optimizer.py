@@ -49,6 +49,12 @@ class Optimizer(Module):
     """
 
     def __init__(self, model: Any, tx: Any, *, wrt: Any = Param):
+        if not (hasattr(tx, "init") and hasattr(tx, "update")):
+            raise TypeError(
+                f"Optimizer: tx is of type {type(tx).__name__}, which is no gradient "
+                "transformation (it has no init and update).\n"
+                "Write instead: nn.Optimizer(model, optim.adam(1e-3)), the model first."
+            )
         self.model = model
         self.tx = tx
         self.wrt = wrt

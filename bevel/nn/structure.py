@@ -18,6 +18,7 @@ from bevel.core.errors import UnexpectedTracerError
 from bevel.core.handle import Handle
 from bevel.core.interpreter import Tracer
 from bevel.core.ref import Cell
+from bevel.core.source import origin
 from bevel.nn import epoch
 
 Path = tuple[Any, ...]
@@ -165,7 +166,7 @@ def _check_alive(cell: Cell, path: Path) -> None:
     if not isinstance(value, Tracer) or value.interp.alive:
         return
     kind = type(cell).__name__
-    made = f", made at {value.source}," if value.source else ""
+    made = origin(value.source)
     raise UnexpectedTracerError(
         f"the {kind} {path_text(path)} holds a traced {value.aval}{made} of {value.interp.what}, "
         "which has ended.\n"

@@ -198,6 +198,12 @@ def scale_by_learning_rate(
     if learning_rate is None:
         return identity()
     sign = -1 if flip_sign else 1
+    if isinstance(learning_rate, str | list | tuple | dict):
+        raise TypeError(
+            f"learning_rate must be a number or a schedule, got {learning_rate!r}.\n"
+            "Write instead: float(text), optim.warmup_cosine_decay_schedule(...) or any function "
+            "of the step."
+        )
     if callable(learning_rate):
         return scale_by_schedule(lambda count: sign * learning_rate(count))
     return scale(sign * learning_rate)

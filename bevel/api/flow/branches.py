@@ -1,4 +1,4 @@
-"""What branches, `and`, `or`, `not` and `assert` become: Python's own, unless a traced value
+"""What branches, `and`, `or`, `not` and `in` become: Python's own, unless a traced value
 decides; then `lax.cond`.
 
 The functions take the variables that a branch binds and give their new values.
@@ -6,17 +6,19 @@ The functions take the variables that a branch binds and give their new values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import bevel.lax as lax
 import bevel.numpy as bnp
-from bevel.api.callbacks import io_callback
+from bevel.api.flow.failures import fail, raise_of, refuse_caught
+from bevel.api.flow.objects import GONE, Entry, Objects, Watch, Watched
 from bevel.api.flow.values import (
     Undefined,
-    Watch,
+    blank,
     is_hidden,
     is_struct,
     is_traced,
@@ -36,7 +38,7 @@ def branch(
     values: tuple,
     given: tuple[str, ...],
     line: str,
-    watched: Sequence[tuple[str, Any]] = (),
+    watched: Watched = (),
     guard: bool = False,
 ) -> tuple:
     """`if test: ... else: ...`; the new values of the variables `given`.
@@ -45,24 +47,79 @@ def branch(
     """
     if not is_traced(test):
         return (yes if test else no)(*values)
-    watch = Watch(watched)
+    objects = Objects(watched)
+    watch = Watch(watched, objects)
     # Each branch is traced once to see which results are arrays on both sides.
-    shapes = [peek(lambda body=body: body(*values)) for body in (yes, no)]
+    seen = [_seen(body, values, objects, line) for body in (yes, no)]
     watch.check("`if`", line)
-    plans = [_plan(name, a, b, line, guard) for name, a, b in zip(given, *shapes, strict=True)]
+    shapes = [s for s in seen if not isinstance(s, Exception)]
+    if not shapes:
+        raise seen[0]
+    # What a branch that raises would bind nobody will ask for.
+    (a, changed), (b, others) = shapes[0], shapes[-1]
+    plans = [_plan(n, x, y, line, guard) for n, x, y in zip(given, a, b, strict=True)]
+    entries = list(changed | others)
+    for e in entries:
+        x, y = (c[e] if e in c else objects.type_of(e) for c in (changed, others))
+        if x is GONE or y is GONE:
+            objects.refuse(e, "`if`", line)
+        plans.append(_plan(objects.name(e), x, y, line, False))
 
     def final(body: Callable) -> Callable[[], list[Any]]:
         def go() -> list[Any]:
+            try:
+                results, new = objects.run(body, *values)
+                found = [*results, *[new.get(e, objects.initial(e)) for e in entries]]
+            except Exception as e:
+                if len(shapes) == 2 or raise_of(e) is None:
+                    raise
+                fail(raise_of(e).make, raise_of(e).place)
+                found = [blank(x) if is_struct(x) else x for x in (*a, *changed.values())]
             return [
                 p.fill if p.fill is not None and isinstance(r, Undefined) else r
-                for p, r in zip(plans, body(*values), strict=True)
+                for p, r in zip(plans, found, strict=True)
                 if p.carried
             ]
 
         return go
 
     found = iter(lax.cond(truth(test), final(yes), final(no)))
-    return tuple([next(found) if p.carried else p.value for p in plans])
+    results = [next(found) if p.carried else p.value for p in plans]
+    if entries:
+        objects.write(entries, results[len(given) :])
+    return tuple(results[: len(given)])
+
+
+def _seen(
+    body: Callable, values: tuple, objects: Objects, line: str
+) -> tuple[list[Any], dict[Entry, Any]] | Exception:
+    """What a branch gives (see `peek`) and stores in objects, or the error that it raises."""
+    entries: list[Entry] = []
+
+    def run() -> list[Any]:
+        results, changed = objects.run(body, *values)
+        entries[:] = changed
+        return [*results, *changed.values()]
+
+    try:
+        found = peek(run)
+        n = len(found) - len(entries)
+        return found[:n], dict(zip(entries, found[n:], strict=True))
+    except RecursionError as e:
+        if "a traced value" in str(e):
+            raise
+        raise RecursionError(
+            f"the `if` at {line} has a traced condition, and its branches call the function it is "
+            "in again, without an end.\n"
+            "Why: both branches are traced, so a recursion that a traced value would end has none."
+            "\nWrite instead: a `while` loop, or a depth that is a Python number."
+        ) from None
+    except Exception as e:
+        found = raise_of(e)
+        if found is None:
+            raise
+        refuse_caught(found, line)
+        return e
 
 
 class _Plan:
@@ -82,7 +139,7 @@ def _plan(name: str, a: Any, b: Any, line: str, guard: bool) -> _Plan:
         if one.name != name:
             one.used()
         if (guard or is_hidden(name)) and is_struct(other):
-            return _Plan(True, fill=tree.map(lambda s: bnp.zeros(s.shape, s.dtype), other))
+            return _Plan(True, fill=blank(other))
         why = f"only one branch of the `if` at {line} binds it, and which one runs is traced"
         return _Plan(False, Undefined(name, f"{why}: bind it before the `if`"))
     if is_struct(a) and is_struct(b) and _agree(a, b):
@@ -143,16 +200,12 @@ def negation(a: Any) -> Any:
     return bnp.logical_not(truth(a)) if is_traced(a) else not a
 
 
-def check(test: Any, message: Any) -> None:
-    """`assert test, message`; a traced one is checked when the program runs."""
-    text = message() if callable(message) else None
-    if not is_traced(test):
-        if not test:
-            raise AssertionError(text) if text is not None else AssertionError
-        return
-
-    def verify(ok: Any) -> None:
-        if not ok:
-            raise AssertionError(text if text is not None else "")
-
-    io_callback(verify, None, truth(test))
+def within(x: Any, items: Any) -> Any:
+    """`x in items`."""
+    if isinstance(items, Handle) and (is_traced(items) or is_traced(x)):
+        return bnp.any(bnp.equal(items, x))
+    known = isinstance(items, list | tuple | set | frozenset | range)
+    if not known or not (is_traced(x) or any(map(is_traced, items))):
+        return x in items
+    found = [truth(r) if is_traced(r) else bool(r) for r in (x == item for item in items)]
+    return functools.reduce(bnp.logical_or, found, False)

@@ -12,12 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 import bevel.numpy as bnp
-from bevel.api.flow import branches, loops, values
+from bevel.api.flow import branches, failures, loops, values
 from bevel.api.flow.loops import Range
 from bevel.api.flow.source import CannotRewrite
 from bevel.api.flow.syntax import is_rewritten, rewrite
 from bevel.api.flow.values import is_traced, truth
-from bevel.core.errors import TracerConversionError
+from bevel.core.errors import (
+    TracerBoolConversionError,
+    TracerConversionError,
+    TracerIntegerConversionError,
+    unanswered,
+)
+from bevel.core.source import is_internal
 
 _HERE = str(pathlib.Path(__file__).resolve().parents[2]) + os.sep
 
@@ -46,20 +52,22 @@ def rewritten(fn: Any) -> Any:
         new = rewritten(fn.__func__)
         return fn if new is fn.__func__ else types.MethodType(new, fn.__self__)
     if isinstance(fn, functools.partial):
-        return functools.partial(rewritten(fn.func), *fn.args, **fn.keywords)
+        new = rewritten(fn.func)
+        return fn if new is fn.func else functools.partial(new, *fn.args, **fn.keywords)
     if isinstance(fn, types.FunctionType):
-        if is_rewritten(fn):
+        if is_rewritten(fn.__code__):
             return fn
         return rewrite(fn, FLOW) if is_users(fn) else _around(fn)
     own = getattr(type(fn), "__call__", None)  # noqa: B004 (the function itself is wanted)
     if isinstance(own, types.FunctionType) and is_users(own):
-        return types.MethodType(rewritten(own), fn)
+        new = rewritten(own)
+        return fn if new is own else types.MethodType(new, fn)
     return fn
 
 
-def converted(fn: Any, error: TracerConversionError) -> Any:
+def converted(fn: Any, error: TracerConversionError | None) -> Any:
     """A function whose trace failed because Python asked a traced value for its truth, with its
-    control flow rewritten.
+    control flow rewritten; without an error (the user's function has caught it), if it can be.
 
     Raises:
         TracerConversionError: the same, if that has been done, or with the reason why it cannot.
@@ -67,11 +75,54 @@ def converted(fn: Any, error: TracerConversionError) -> Any:
     try:
         new = rewritten(fn)
     except CannotRewrite as e:
+        if error is None:
+            return fn
         text = f"{error}\nPython's own control flow could not be converted: {e}."
         raise type(error)(text).with_traceback(error.__traceback__) from None
-    if new is fn:
-        raise error
+    if new is fn and error is not None:
+        raise _explained(error)
     return new
+
+
+def after_conversion(trace: Callable[[], Any]) -> Any:
+    """The trace of a converted function.
+
+    Raises:
+        TracerConversionError: something in it was not converted; the error says what that may be.
+    """
+    unanswered.final = None
+    try:
+        found = trace()
+    except (TracerBoolConversionError, TracerIntegerConversionError) as e:
+        raise _explained(e) from None
+    lost, unanswered.final = unanswered.final, None
+    if lost is not None:
+        raise lost
+    return found
+
+
+def _explained(error: TracerConversionError) -> TracerConversionError:
+    """An error about a question to a traced value that is left in converted code, with the reason
+    why it is.
+    """
+    tb, code = error.__traceback__, None
+    while tb is not None:
+        if not is_internal(tb.tb_frame.f_code.co_filename):
+            code = tb.tb_frame.f_code
+        tb = tb.tb_next
+    if code is None or "asked whether it is true" not in str(error):
+        return error
+    if is_rewritten(code):
+        why = (
+            "Python's own control flow was converted; this is none that can be (a condition in a "
+            "comprehension or in a `case`, `:=` in an `and`, `max` with a key, a generator)."
+        )
+    else:
+        why = (
+            f"Python's own control flow was converted, but not that of {code.co_name}: only "
+            "functions that are called by name are, no operators, properties or library code."
+        )
+    return type(error)(f"{error}\n{why}").with_traceback(error.__traceback__)
 
 
 def _around(fn: types.FunctionType) -> types.FunctionType:
@@ -104,6 +155,8 @@ def callee(fn: Any) -> Any:
         return _range
     if fn in _BUILTINS:
         return functools.partial(_BUILTINS[fn], fn)
+    if isinstance(fn, type):
+        return functools.partial(_made, fn) if _is_plain_class(fn) else fn
     try:
         if isinstance(fn, types.FunctionType) and not is_users(fn):
             inside = fn.__code__.co_filename.startswith(_HERE)
@@ -111,6 +164,23 @@ def callee(fn: Any) -> Any:
         return rewritten(fn)
     except CannotRewrite:
         return fn
+
+
+def _is_plain_class(cls: type) -> bool:
+    """Whether making an object calls nothing but an `__init__` of the user's."""
+    plain = type(cls) is type and cls.__new__ is object.__new__
+    return plain and is_users(cls.__init__)
+
+
+def _made(cls: type, *args: Any, **kwargs: Any) -> Any:
+    """An object of a user's class."""
+    try:
+        init = rewritten(cls.__init__)
+    except CannotRewrite:
+        return cls(*args, **kwargs)
+    made = object.__new__(cls)
+    init(made, *args, **kwargs)
+    return made
 
 
 def _with_rewritten(fn: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -127,6 +197,8 @@ def _range(*bounds: Any) -> Any:
 def _extreme(compare: Callable) -> Callable:
     def among(fn: Callable, *args: Any, **kwargs: Any) -> Any:
         items = args if len(args) > 1 else list(*args)
+        if items:
+            kwargs.pop("default", None)
         if kwargs or not any(map(is_traced, items)):
             return fn(*args, **kwargs)
         return functools.reduce(lambda a, b: bnp.where(compare(b, a), b, a), items)
@@ -145,7 +217,21 @@ def _all_or_any(one: str) -> Callable:
     return among
 
 
+def _truth(fn: Callable, *args: Any) -> Any:
+    return truth(args[0]) if len(args) == 1 and is_traced(args[0]) else fn(*args)
+
+
+def _sorted(fn: Callable, items: Any, /, *, key: Any = None, reverse: bool = False) -> Any:
+    items = list(items)
+    if key is not None or not any(map(is_traced, items)):
+        return fn(items, key=key, reverse=reverse)
+    rows = bnp.sort(bnp.stack(items), axis=0)
+    return list(rows[::-1] if reverse else rows)
+
+
 _BUILTINS: dict[Any, Callable] = {
+    bool: _truth,
+    sorted: _sorted,
     max: _extreme(operator.gt),
     min: _extreme(operator.lt),
     all: _all_or_any("logical_and"),
@@ -161,7 +247,10 @@ FLOW = types.SimpleNamespace(
     both=branches.both,
     either=branches.either,
     negation=branches.negation,
-    check=branches.check,
+    within=branches.within,
+    check=failures.check,
+    raised=failures.raised,
+    Trying=failures.Trying,
     loop=loops.loop,
     each=loops.each,
     callee=callee,

@@ -7,16 +7,19 @@ The functions take the variables that a loop binds and give their new values.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import bevel.lax as lax
 import bevel.numpy as bnp
 from bevel.api.flow.branches import both, branch, negation
+from bevel.api.flow.failures import Step, raise_of
+from bevel.api.flow.objects import GONE, Entry, Objects, Watch, Watched
 from bevel.api.flow.values import (
     Fixed,
     Undefined,
-    Watch,
+    blank,
+    is_array,
     is_hidden,
     is_struct,
     is_traced,
@@ -25,14 +28,11 @@ from bevel.api.flow.values import (
     short,
     truth,
 )
-from bevel.core import tree
-from bevel.core.errors import TracerConversionError
+from bevel.core.errors import TracerConversionError, TracerIntegerConversionError
+from bevel.core.source import user_source, where
 
 SCAN_FROM = 17
 """Loops over the rows of an array with at least so many are `lax.scan`, shorter ones unrolled."""
-
-
-Watched = Sequence[tuple[str, Any]]
 
 
 def loop(
@@ -60,7 +60,9 @@ class _Loop:
         self, kind: str, step: Callable, names: tuple[str, ...], line: str, watched: Watched
     ):
         self.kind, self.step, self.names, self.line = kind, step, names, line
-        self.watch = Watch(watched)
+        self.objects = Objects(watched)
+        self.watch = Watch(watched, self.objects)
+        self.entries: list[Entry] = []
 
     def start(self, values: tuple, *items: Any) -> Fixed:
         """The variables before the first step; those not bound yet are zeros of the type that a
@@ -69,16 +71,81 @@ class _Loop:
         start = list(values)
         missing = [i for i, v in enumerate(values) if isinstance(v, Undefined)]
         if missing:
-            after = peek(lambda: self.step(*items, *values))
+            # The other variables are traced there, as they will be in the loop.
+            fixed = Fixed(start)
+            step = functools.partial(self.objects.run, self.step)
+            after = peek(lambda now: step(*items, *fixed.merge(now))[0], fixed.arrays())
             for i in missing:
-                if is_struct(after[i]):
-                    start[i] = tree.map(lambda s: bnp.zeros(s.shape, s.dtype), after[i])
+                start[i] = blank(after[i]) if is_struct(after[i]) else after[i]
         return Fixed(start)
+
+    def carry_entries(self, values: tuple, *items: Any) -> tuple:
+        """Make what a step stores in objects variables of the loop; returns all their values."""
+        if not self.objects.held:
+            return values
+        fixed, objects, step = self.start(values, *items), self.objects, self.step
+        changed: dict[Entry, Any] = {}
+
+        def look(now: list[Any], stored: list[Any]) -> list[Any]:
+            objects.write(arrays, stored)
+            changed.clear()
+            changed.update(objects.run(step, *items, *fixed.merge(now))[1])
+            return list(changed.values())
+
+        # A step may store what was there, a 1 for a 1; but not once that is traced.
+        while True:
+            arrays = [e for e in self.entries if is_array(objects.initial(e))]
+            types = peek(look, fixed.arrays(), list(map(objects.initial, arrays)))
+            for e, now in zip(changed, types, strict=True):
+                if now is GONE or objects.initial(e) is GONE:
+                    objects.refuse(e, f"`{self.kind}`", self.line)
+            new = [e for e in changed if e not in self.entries]
+            self.entries += new
+            if not new:
+                break
+        if not self.entries:
+            return values
+
+        def stored(*args: Any) -> tuple:
+            n = len(args) - len(self.entries)
+            objects.write(self.entries, args[n:])
+            found, changed = objects.run(step, *args[:n])
+            for e in changed:
+                if e not in self.entries:
+                    objects.refuse(e, f"`{self.kind}`", self.line)
+            return (*found, *[changed.get(e, objects.initial(e)) for e in self.entries])
+
+        self.step = stored
+        self.names = (*self.names, *map(objects.name, self.entries))
+        return (*values, *map(objects.initial, self.entries))
+
+    def asking(self, test: Callable) -> Callable:
+        """The condition of the loop, which may look into the objects."""
+        n = len(self.entries)
+
+        def ask(*values: Any) -> Any:
+            now = self.objects.now()  # a `raise` in the body asks, too
+            self.objects.write(self.entries, values[len(values) - n :])
+            try:
+                return test(*values[: len(values) - n])
+            finally:
+                self.objects.put(now)
+
+        return ask if n else test
+
+    def store(self, values: list[Any]) -> tuple:
+        """Write the entries after the loop; the values of the variables."""
+        n = len(values) - len(self.entries)
+        if self.entries:
+            self.objects.write(self.entries, values[n:])
+        return tuple(values[:n])
 
     def after(self, fixed: Fixed, *items: Any) -> list[Any]:
         """The arrays among the variables after a step."""
         arrays = []
-        results = self.step(*items, *fixed.values)
+        results, changed = self.objects.run(self.step, *items, *fixed.values)
+        for e in changed:
+            self.objects.refuse(e, f"`{self.kind}`", self.line)
         self.watch.check(f"`{self.kind}`", self.line)
         for name, dynamic, before, now in zip(
             self.names, fixed.dynamic, fixed.values, results, strict=True
@@ -96,6 +163,8 @@ class _Loop:
 
     def run(self, test: Callable, values: tuple) -> tuple:
         """As `lax.while_loop`."""
+        values = self.carry_entries(values)
+        test = self.asking(test)
         fixed = self.start(values)
 
         def going(arrays: list[Any]) -> Any:
@@ -103,18 +172,20 @@ class _Loop:
             return truth(found) if is_traced(found) else bnp.asarray(bool(found))
 
         def go(arrays: list[Any]) -> list[Any]:
-            return self.after(Fixed(fixed.merge(arrays), fixed.dynamic))
+            with Step(lambda: going(arrays)):
+                return self.after(Fixed(fixed.merge(arrays), fixed.dynamic))
 
-        return tuple(fixed.merge(self.explained(lax.while_loop, going, go, fixed.arrays())))
+        return self.store(fixed.merge(self.explained(lax.while_loop, going, go, fixed.arrays())))
 
     def rows(self, values: tuple, over: Any) -> tuple:
         """As `lax.scan` over the rows of an array."""
+        values = self.carry_entries(values, over[0])
         fixed = self.start(values, over[0])
 
         def go(arrays: list[Any], row: Any) -> tuple[list[Any], None]:
             return self.after(Fixed(fixed.merge(arrays), fixed.dynamic), row), None
 
-        return tuple(fixed.merge(self.explained(lax.scan, go, fixed.arrays(), over)[0]))
+        return self.store(fixed.merge(self.explained(lax.scan, go, fixed.arrays(), over)[0]))
 
     def explained(self, make: Callable, *args: Any) -> Any:
         """Make the loop; an error about the type of what it carries names the variables."""
@@ -123,6 +194,8 @@ class _Loop:
         except TracerConversionError:
             raise
         except TypeError as e:
+            if f"the `{self.kind}` at {self.line}" in str(e) or raise_of(e) is not None:
+                raise
             shown = ", ".join(n for n in self.names if not is_hidden(n))
             raise TypeError(
                 f"{e}\nThis is the `{self.kind}` at {self.line}, which a traced value controls: "
@@ -136,6 +209,19 @@ class Range:
     def __init__(self, *bounds: Any):
         start, stop, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
         self.start, self.stop, self.step = (bnp.asarray(b) for b in (start, stop, step))
+
+    def refused(self, *args: Any) -> Any:
+        """Raise the error for what needs to know the numbers."""
+        raise TracerIntegerConversionError(
+            f"the numbers of a `range` with a traced bound are asked for at "
+            f"{where(user_source())}.\n"
+            "Why: how many there are is known only when the program runs.\n"
+            "Write instead: `for i in range(n):` as a statement of its own, which becomes a loop "
+            "of the program; or i = bnp.arange(most), and bnp.where(i < n, ..., 0) for the numbers "
+            "that count."
+        )
+
+    __iter__ = __len__ = __getitem__ = __reversed__ = __contains__ = __index__ = refused
 
 
 def each(

@@ -8,19 +8,31 @@ do what Python does unless a traced value decides. See docs/decisions/python-con
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import itertools
 import types
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bevel.api.flow.expressions import rewritten_expression
+from bevel.api.flow.pieces import (
+    COMPREHENSIONS,
+    FLOW,
+    SCOPES,
+    bind,
+    bound_names,
+    flow_call,
+    function,
+    later,
+    load,
+    parameters,
+    question,
+    read_names,
+    tuple_of,
+    walk,
+)
 from bevel.api.flow.source import CannotRewrite, find, mangle
-
-FLOW = "__bevel_flow__"
-"""The name of the module `bevel.api.flow` in rewritten functions."""
-
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def rewrite(fn: types.FunctionType, flow: Any) -> types.FunctionType:
@@ -43,9 +55,9 @@ def rewrite(fn: types.FunctionType, flow: Any) -> types.FunctionType:
 _made: set[types.CodeType] = set()
 
 
-def is_rewritten(fn: types.FunctionType) -> bool:
+def is_rewritten(code: types.CodeType) -> bool:
     """Whether a function's code comes from here."""
-    return fn.__code__ in _made
+    return code in _made
 
 
 @functools.lru_cache(maxsize=1024)
@@ -65,14 +77,14 @@ def _rewritten_code(code: types.CodeType, name: str) -> types.CodeType:
     inner = ast.FunctionDef(
         name="__bevel_function",  # its own name is what it is outside: a global, perhaps
         args=args,
-        body=_Function(body, code.co_filename).statements,
+        body=_Function(body, code.co_filename, args).statements,
         decorator_list=[],
         returns=None,
         type_params=[],
     )
     outer = ast.FunctionDef(
         name="factory",
-        args=_arguments([*code.co_freevars, FLOW]),
+        args=parameters([*code.co_freevars, FLOW]),
         body=[ast.copy_location(inner, node)],
         decorator_list=[],
         returns=None,
@@ -95,96 +107,14 @@ def _named(code: types.CodeType, name: str) -> types.CodeType:
     return new
 
 
-# -- names -----------------------------------------------------------------------------------------
-
-
-def _walk(nodes: Iterable[ast.AST], into_scopes: bool) -> Iterable[ast.AST]:
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        yield node
-        if into_scopes or not isinstance(node, (*_SCOPES, *_COMPREHENSIONS)):
-            stack.extend(ast.iter_child_nodes(node))
-
-
-def _stored(nodes: Iterable[ast.AST]) -> set[str]:
-    """Local names that statements bind."""
-    found = set()
-    for n in _walk(nodes, False):
-        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
-            found.add(n.id)
-        elif isinstance(n, ast.FunctionDef | ast.ClassDef):
-            found.add(n.name)
-        elif isinstance(n, ast.alias):
-            found.add((n.asname or n.name).split(".")[0])
-        elif isinstance(n, ast.ExceptHandler) and n.name:
-            found.add(n.name)
-    return found
-
-
-def _loaded(nodes: Iterable[ast.AST]) -> set[str]:
-    """Names that statements read, in functions inside them, too."""
-    found = {
-        n.id for n in _walk(nodes, True) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
-    }
-    # `x += 1` reads x, though its name is only stored.
-    for n in _walk(nodes, True):
-        if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name):
-            found.add(n.target.id)
-    return found
-
-
-# -- small pieces of syntax ------------------------------------------------------------------------
-
-
-def _name(name: str) -> ast.Name:
-    return ast.Name(id=name, ctx=ast.Load())
-
-
-def _set(name: str, value: ast.expr) -> ast.Assign:
-    return ast.Assign(targets=[ast.Name(id=name, ctx=ast.Store())], value=value)
-
-
-def _flow(function: str, *args: ast.expr) -> ast.Call:
-    return ast.Call(
-        func=ast.Attribute(value=_name(FLOW), attr=function, ctx=ast.Load()),
-        args=list(args),
-        keywords=[],
-    )
-
-
-def _later(value: ast.expr) -> ast.Lambda:
-    return ast.Lambda(args=_arguments([]), body=value)
-
-
-def _arguments(names: Sequence[str]) -> ast.arguments:
-    return ast.arguments(
-        posonlyargs=[],
-        args=[ast.arg(arg=n) for n in names],
-        kwonlyargs=[],
-        kw_defaults=[],
-        defaults=[],
-    )
-
-
-def _tuple(names: Sequence[str], ctx: Any = None) -> ast.Tuple:
-    return ast.Tuple(
-        elts=[ast.Name(id=n, ctx=ctx or ast.Load()) for n in names], ctx=ctx or ast.Load()
-    )
-
-
-def _function(name: str, params: Sequence[str], body: list, outs: Sequence[str]) -> ast.FunctionDef:
-    return ast.FunctionDef(
-        name=name,
-        args=_arguments(params),
-        body=[*body, ast.Return(value=_tuple(outs))],
-        decorator_list=[],
-        returns=None,
-        type_params=[],
-    )
-
-
-# -- statements ------------------------------------------------------------------------------------
+def _first_line(new: ast.stmt, old: ast.stmt) -> ast.stmt:
+    """A statement made in the place of an old one, all of it at the first line of that: CPython
+    says that a call of an attribute is at the attribute's last line.
+    """
+    made = ast.copy_location(new, old)
+    if new is not old:
+        made.end_lineno, made.end_col_offset = made.lineno, made.col_offset
+    return made
 
 
 class _Function:
@@ -194,24 +124,32 @@ class _Function:
     branches and loops become functions of the variables they bind.
     """
 
-    def __init__(self, body: list[ast.stmt], file: str):
+    def __init__(self, body: list[ast.stmt], file: str, args: ast.arguments):
         self.count = itertools.count()
         self.file = file
+        self.first = next((a.arg for a in (*args.posonlyargs, *args.args)), "")
         self.guards: set[ast.stmt] = set()
         self.stops: dict[ast.stmt, set[str]] = {}  # of each loop, the flags that end it
         # What inner functions read may be asked for at any time.
-        scopes = [n for n in _walk(body, True) if isinstance(n, (*_SCOPES, *_COMPREHENSIONS))]
-        self.captured = _loaded(scopes)
-        for n in _walk(body, False):
+        scopes = [n for n in walk(body, True) if isinstance(n, (*SCOPES, *COMPREHENSIONS))]
+        self.captured = read_names(scopes)
+        # What functions of the user's read in here must be one variable, in a branch too.
+        self.shared = read_names([n for n in scopes if not isinstance(n, COMPREHENSIONS)])
+        for n in walk(body, False):
             if isinstance(n, ast.Yield | ast.YieldFrom | ast.Await):
-                raise CannotRewrite("a generator")
+                raise CannotRewrite("it is a generator or a coroutine")
         declared = {
             name
-            for n in _walk(body, False)
+            for n in walk(body, False)
             if isinstance(n, ast.Global | ast.Nonlocal)
             for name in n.names
         }
         self.declared = declared
+        # What functions of the user's in here bind, a call of them may change.
+        inner = {n for x in walk(scopes, True) if isinstance(x, ast.Nonlocal) for n in x.names}
+        own = {a.arg for a in ast.walk(args) if isinstance(a, ast.arg)} | bound_names(body)
+        self.rebound = (inner & own) - declared
+        self.shared |= self.rebound
         self.done, self.value = self.fresh("returned"), self.fresh("result")
         if not _always_returns(body):
             end = ast.Return(value=ast.Constant(value=None))
@@ -220,19 +158,19 @@ class _Function:
         if isinstance(last, ast.Return) and not _has(before, ast.Return):
             statements, _ = self.exits(before, None)
             tail = [ast.copy_location(ast.Return(value=self.expression(last.value)), last)]
-            live = _loaded([last]) | self.captured
+            live = read_names([last]) | self.captured
             self.statements = [*self.block(statements, live), *tail]
         else:
             statements, _ = self.exits(body, None)
             start = [
-                _set(self.done, ast.Constant(value=False)),
-                _set(self.value, _flow("Undefined", ast.Constant(value=self.value))),
+                bind(self.done, ast.Constant(value=False)),
+                bind(self.value, flow_call("Undefined", ast.Constant(value=self.value))),
             ]
             live = {self.done, self.value} | self.captured
             self.statements = [
                 *start,
                 *self.block(statements, live),
-                ast.Return(value=_name(self.value)),
+                ast.Return(value=load(self.value)),
             ]
 
     def fresh(self, what: str) -> str:
@@ -247,11 +185,11 @@ class _Function:
             true = ast.Constant(value=True)
             if isinstance(s, ast.Return):
                 value = s.value or ast.Constant(value=None)
-                new = [_set(self.value, value), _set(self.done, true)]
+                new = [bind(self.value, value), bind(self.done, true)]
                 return [*out, *[ast.copy_location(n, s) for n in new]], {self.done}
             if isinstance(s, ast.Break | ast.Continue):
                 flag = loop[isinstance(s, ast.Continue)]
-                return [*out, ast.copy_location(_set(flag, true), s)], {flag}
+                return [*out, ast.copy_location(bind(flag, true), s)], {flag}
             new, flags = self.exits_of(s, loop)
             out += new
             rest = body[i + 1 :]
@@ -279,13 +217,23 @@ class _Function:
         if isinstance(s, ast.While | ast.For):
             broken, skipped = self.fresh("broken"), self.fresh("skipped")
             otherwise = s.orelse
+            if isinstance(s, ast.While) and any(
+                isinstance(n, ast.NamedExpr) for n in ast.walk(s.test)
+            ):
+                if otherwise:
+                    raise CannotRewrite("a `while` with an `else` binds a variable with `:=`")
+                leave = ast.If(
+                    test=ast.UnaryOp(op=ast.Not(), operand=s.test), body=[ast.Break()], orelse=[]
+                )
+                s.body = [ast.copy_location(leave, s), *s.body]
+                s.test = ast.copy_location(ast.Constant(value=True), s)
             s.body, flags = self.exits(s.body, (broken, skipped))
             s.orelse = []
             false = ast.Constant(value=False)
             if skipped in flags:
-                s.body.insert(0, _set(skipped, false))
+                s.body.insert(0, bind(skipped, false))
             stops = self.stops[s] = flags - {skipped}
-            new: list[ast.stmt] = [_set(broken, false)] if broken in flags else []
+            new: list[ast.stmt] = [bind(broken, false)] if broken in flags else []
             new = [ast.copy_location(n, s) for n in (*new, s)]
             flags &= {self.done}
             if otherwise:
@@ -301,10 +249,8 @@ class _Function:
         if isinstance(s, ast.With | ast.Try):
             if _has([s], (ast.Return, ast.Break, ast.Continue)):
                 s.body, flags = self.exits(s.body, loop)
-                if isinstance(s, ast.Try) and _has(
-                    [*s.handlers, *s.orelse, *s.finalbody], (ast.Return, ast.Break, ast.Continue)
-                ):
-                    raise CannotRewrite("it leaves an `except` or `finally` block in the middle")
+                if isinstance(s, ast.Try):
+                    flags |= self.exits_of_try(s, flags, loop)
                 return [s], flags
         if isinstance(s, ast.Match) and _has([s], (ast.Return, ast.Break, ast.Continue)):
             flags: set[str] = set()
@@ -314,53 +260,84 @@ class _Function:
             return [s], flags
         return [s], set()
 
+    def exits_of_try(self, s: ast.Try, flags: set[str], loop: tuple[str, str] | None) -> set[str]:
+        """The same for what follows the body of a `try`, whose exits set `flags`."""
+        if _has(s.finalbody, (ast.Return, ast.Break, ast.Continue)):
+            raise CannotRewrite("it leaves a `finally` block in the middle")
+        found: set[str] = set()
+        for h in s.handlers:
+            h.body, more = self.exits(h.body, loop)
+            found |= more
+        if s.orelse:
+            orelse, more = self.exits(s.orelse, loop)
+            found |= more
+            test = ast.UnaryOp(op=ast.Not(), operand=_any(flags)) if flags else None
+            s.orelse = orelse if test is None else [self.guard(test, orelse, s.orelse[0])]
+        return found
+
     # -- branches and loops as calls
 
     def block(self, body: Sequence[ast.stmt], live: set[str]) -> list[ast.stmt]:
         """Statements rewritten, where the names in `live` are read afterwards."""
         out: list[ast.stmt] = []
         for i, s in enumerate(body):
-            after = live | _loaded(body[i + 1 :])
-            out += [ast.copy_location(n, s) for n in self.statement(s, after)]
+            after = live | read_names(body[i + 1 :])
+            out += [_first_line(n, s) for n in self.statement(s, after)]
         return out
 
     def statement(self, s: ast.stmt, after: set[str]) -> list[ast.stmt]:
-        if isinstance(s, ast.If):
-            return self.branch(s, after)
-        if isinstance(s, ast.While | ast.For):
-            return self.loop(s, after)
-        if isinstance(s, ast.FunctionDef):
-            s.body = _Function(s.body, self.file).statements
-            return [s]
-        if isinstance(s, ast.ClassDef | ast.AsyncFunctionDef):
-            return [s]
-        if isinstance(s, ast.With):
-            s.items = [self.expression(i) for i in s.items]
-            s.body = self.block(s.body, after)
-            return [s]
-        if isinstance(s, ast.Try):
-            later = after | _loaded([*s.handlers, *s.orelse, *s.finalbody])
-            s.body = self.block(s.body, later)
-            for h in s.handlers:
-                h.body = self.block(h.body, later)
-            s.orelse, s.finalbody = self.block(s.orelse, later), self.block(s.finalbody, later)
-            return [s]
-        if isinstance(s, ast.Match):
-            s.subject = self.expression(s.subject)
-            for case in s.cases:
-                case.body = self.block(case.body, after)
-            return [s]
-        if isinstance(s, ast.Assert):
-            message = _later(self.expression(s.msg)) if s.msg else ast.Constant(value=None)
-            return [ast.Expr(value=_flow("check", self.expression(s.test), message))]
-        return [self.expression(s)]
+        made = getattr(self, f"of_{type(s).__name__}", None)
+        return [self.expression(s)] if made is None else made(s, after)
+
+    def of_FunctionDef(self, s: ast.FunctionDef, after: set[str]) -> list[ast.stmt]:
+        return [_inner(s, self.file)]
+
+    def of_AsyncFunctionDef(self, s: ast.stmt, after: set[str]) -> list[ast.stmt]:
+        return [s]
+
+    def of_ClassDef(self, s: ast.ClassDef, after: set[str]) -> list[ast.stmt]:
+        s.body = [_inner(b, self.file) if isinstance(b, ast.FunctionDef) else b for b in s.body]
+        return [s]
+
+    def of_With(self, s: ast.With, after: set[str]) -> list[ast.stmt]:
+        s.items = [self.expression(i) for i in s.items]
+        s.body = self.block(s.body, after)
+        return [s]
+
+    def of_Try(self, s: ast.Try, after: set[str]) -> list[ast.stmt]:
+        read = after | read_names([*s.handlers, *s.orelse, *s.finalbody])
+        s.body = self.block(s.body, read)
+        if s.handlers:
+            trying = ast.withitem(context_expr=flow_call("Trying", self.place(s)))
+            s.body = [ast.copy_location(ast.With(items=[trying], body=s.body), s)]
+        for h in s.handlers:
+            h.body = self.block(h.body, read)
+        s.orelse, s.finalbody = self.block(s.orelse, read), self.block(s.finalbody, read)
+        return [s]
+
+    def of_Match(self, s: ast.Match, after: set[str]) -> list[ast.stmt]:
+        s.subject = self.expression(s.subject)
+        for case in s.cases:
+            case.body = self.block(case.body, after)
+        return [s]
+
+    def of_Assert(self, s: ast.Assert, after: set[str]) -> list[ast.stmt]:
+        message = later(self.expression(s.msg)) if s.msg else ast.Constant(value=None)
+        return [ast.Expr(flow_call("check", self.expression(s.test), message, self.place(s)))]
+
+    def of_Raise(self, s: ast.Raise, after: set[str]) -> list[ast.stmt]:
+        if s.exc is not None:
+            s.exc = flow_call("raised", later(self.expression(s.exc)), self.place(s))
+        return [s]
 
     def expression(self, node: Any) -> Any:
-        return None if node is None else _Expressions(self.file).visit(node)
+        return rewritten_expression(node, self.file, self.first)
 
     def state(self, nodes: Sequence[ast.AST], read: set[str], after: set[str]):
         """The variables that statements take, and those of them that are read afterwards."""
-        stored = _stored(nodes)
+        stored = bound_names(nodes)
+        if self.rebound and _has(nodes, ast.Call):
+            stored |= self.rebound
         if stored & self.declared:
             names = ", ".join(sorted(stored & self.declared))
             raise CannotRewrite(f"a branch or loop binds a global or nonlocal variable ({names})")
@@ -372,38 +349,52 @@ class _Function:
         return ast.Constant(value=f"{self.file}:{s.lineno}")
 
     def watched(self, nodes: Sequence[ast.AST]) -> ast.Tuple:
-        """Pairs of text and value of the objects that statements may change in place."""
-        found: dict[str, ast.expr] = {}
-        for n in _walk(nodes, False):
-            owner = None
+        """The objects that statements may change in place (see `objects.Watched`)."""
+        found: dict[str, tuple[ast.expr, bool]] = {}
+
+        def add(x: ast.expr, certain: bool) -> None:
+            if _is_path(x):
+                text = ast.unparse(x)
+                found[text] = x, certain or found.get(text, (x, False))[1]
+
+        for n in walk(nodes, False):
             if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call):
-                owner = n.value.func
+                if isinstance(n.value.func, ast.Attribute):
+                    add(n.value.func.value, True)
             elif isinstance(n, ast.Attribute | ast.Subscript) and not isinstance(n.ctx, ast.Load):
-                owner = n
-            if isinstance(owner, ast.Attribute | ast.Subscript) and _is_path(owner.value):
-                found[ast.unparse(owner.value)] = owner.value
-        get = [_flow("value", _later(v), ast.Constant(value=text)) for text, v in found.items()]
-        pairs = [
-            ast.Tuple(elts=[ast.Constant(value=text), v], ctx=ast.Load())
-            for text, v in zip(found, get, strict=True)
+                add(n.value, True)
+            elif isinstance(n, ast.Call):
+                owner = [n.func.value] if isinstance(n.func, ast.Attribute) else []
+                for x in (*owner, *n.args):
+                    add(x, False)
+        rows = [
+            ast.Tuple(
+                elts=[
+                    ast.Constant(value=text),
+                    flow_call("value", later(x), ast.Constant(value=text)),
+                    ast.Constant(value=certain),
+                ],
+                ctx=ast.Load(),
+            )
+            for text, (x, certain) in found.items()
         ]
-        return ast.Tuple(elts=pairs, ctx=ast.Load())
+        return ast.Tuple(elts=rows, ctx=ast.Load())
 
     def values(self, names: Sequence[str]) -> ast.Tuple:
         """The values of variables that may not be bound yet."""
-        get = [_flow("value", _later(_name(n)), ast.Constant(value=n)) for n in names]
+        get = [flow_call("value", later(load(n)), ast.Constant(value=n)) for n in names]
         return ast.Tuple(elts=get, ctx=ast.Load())
 
-    def branch(self, s: ast.If, after: set[str]) -> list[ast.stmt]:
+    def of_If(self, s: ast.If, after: set[str]) -> list[ast.stmt]:
         both = [*s.body, *s.orelse]
-        taken, given = self.state(both, _loaded(both), after)
+        taken, given = self.state(both, read_names(both), after)
         test = self.expression(s.test)
         yes, no = self.fresh("if"), self.fresh("else")
-        call = _flow(
+        call = flow_call(
             "branch",
             test,
-            _name(yes),
-            _name(no),
+            load(yes),
+            load(no),
             self.values(taken),
             ast.Constant(value=tuple(given)),
             self.place(s),
@@ -411,22 +402,20 @@ class _Function:
             ast.Constant(value=s in self.guards),
         )
         return [
-            _function(yes, taken, self.block(s.body, after), given),
-            _function(no, taken, self.block(s.orelse, after), given),
+            function(yes, taken, self.block(s.body, after), given, self.shared),
+            function(no, taken, self.block(s.orelse, after), given, self.shared),
             self.assign(given, call),
         ]
 
     def assign(self, names: Sequence[str], call: ast.expr) -> ast.stmt:
         if not names:
             return ast.Expr(value=call)
-        return ast.Assign(targets=[_tuple(names, ast.Store())], value=call)
+        return ast.Assign(targets=[tuple_of(names, ast.Store())], value=call)
 
-    def loop(self, s: Any, after: set[str]) -> list[ast.stmt]:
+    def of_For(self, s: Any, after: set[str]) -> list[ast.stmt]:
         stops = sorted(self.stops[s])
-        read = _loaded([s]) | set(stops)
+        read = read_names([s]) | set(stops)
         targets = [s.target] if isinstance(s, ast.For) else []
-        if isinstance(s, ast.While) and any(isinstance(n, ast.NamedExpr) for n in ast.walk(s.test)):
-            raise CannotRewrite("the condition of a `while` binds a variable with `:=`")
         # What a step stores the next one may read.
         taken, _ = self.state([*s.body, *targets], read, after)
         watched = self.watched(s.body)
@@ -434,44 +423,35 @@ class _Function:
         step, test = self.fresh("step"), self.fresh("test")
         names = ast.Constant(value=tuple(taken))
         line = self.place(s)
-        stop = _later(ast.Constant(value=False)).body if not stops else _any(stops)
+        stop = later(ast.Constant(value=False)).body if not stops else _any(stops)
         if isinstance(s, ast.While):
             going = ast.BoolOp(
                 op=ast.And(), values=[ast.UnaryOp(op=ast.Not(), operand=stop), s.test]
             )
             going = self.expression(going if stops else s.test)
             functions = [
-                ast.FunctionDef(
-                    name=test,
-                    args=_arguments(taken),
-                    body=[ast.Return(value=going)],
-                    decorator_list=[],
-                    returns=None,
-                    type_params=[],
-                ),
-                _function(step, taken, body, taken),
+                question(test, taken, going, self.shared),
+                function(step, taken, body, taken, self.shared),
             ]
-            call = _flow("loop", _name(test), _name(step), self.values(taken), names, line, watched)
+            call = flow_call(
+                "loop", load(test), load(step), self.values(taken), names, line, watched
+            )
         else:
             item = self.fresh("item")
-            bind = ast.Assign(targets=[s.target], value=_name(item))
+            target = ast.Assign(targets=[s.target], value=load(item))
+            steps = [ast.copy_location(target, s), *body]
             functions = [
-                ast.FunctionDef(
-                    name=test,
-                    args=_arguments(taken),
-                    body=[ast.Return(value=self.expression(stop))],
-                    decorator_list=[],
-                    returns=None,
-                    type_params=[],
-                ),
-                _function(step, [item, *taken], [ast.copy_location(bind, s), *body], taken),
+                question(test, taken, self.expression(stop), self.shared),
+                function(step, [item, *taken], steps, taken, self.shared),
             ]
-            stopped = _name(test) if stops else ast.Constant(value=None)
+            stopped = load(test) if stops else ast.Constant(value=None)
             over = self.expression(s.iter)
-            call = _flow(
-                "each", over, stopped, _name(step), self.values(taken), names, line, watched
+            call = flow_call(
+                "each", over, stopped, load(step), self.values(taken), names, line, watched
             )
         return [*functions, self.assign(taken, call)]
+
+    of_While = of_For
 
 
 def _is_path(node: ast.expr) -> bool:
@@ -484,12 +464,12 @@ def _is_path(node: ast.expr) -> bool:
 
 
 def _any(flags: Iterable[str]) -> ast.expr:
-    names = [_name(f) for f in sorted(flags)]
+    names = [load(f) for f in sorted(flags)]
     return names[0] if len(names) == 1 else ast.BoolOp(op=ast.Or(), values=names)
 
 
 def _has(body: Sequence[ast.AST], kind: Any) -> bool:
-    return any(isinstance(n, kind) for n in _walk(body, False))
+    return any(isinstance(n, kind) for n in walk(body, False))
 
 
 def _always_returns(body: Sequence[ast.stmt]) -> bool:
@@ -503,87 +483,34 @@ def _always_returns(body: Sequence[ast.stmt]) -> bool:
         return _always_returns(last.body) and _always_returns(last.orelse)
     if isinstance(last, ast.With):
         return _always_returns(last.body)
+    if isinstance(last, ast.Try):
+        paths = [[*last.body, *last.orelse], *[h.body for h in last.handlers]]
+        return _always_returns(last.finalbody) or all(map(_always_returns, paths))
+    if isinstance(last, ast.Match):
+        whole = any(c.guard is None and _takes_all(c.pattern) for c in last.cases)
+        return whole and all(_always_returns(c.body) for c in last.cases)
     endless = isinstance(last, ast.While) and isinstance(last.test, ast.Constant)
     return endless and bool(last.test.value) and not _breaks(last.body)
+
+
+def _takes_all(pattern: ast.pattern) -> bool:
+    """Whether a `case` takes everything: `case _`, `case name`."""
+    return isinstance(pattern, ast.MatchAs) and pattern.pattern is None
+
+
+def _inner(s: ast.FunctionDef, file: str) -> ast.FunctionDef:
+    """A function inside a function, or a method of a class there, rewritten if it can be."""
+    made = copy.deepcopy(s)
+    try:
+        made.body = _Function(made.body, file, made.args).statements
+    except CannotRewrite:
+        return s
+    return made
 
 
 def _breaks(body: Sequence[ast.AST]) -> bool:
     """Whether a `break` in these statements ends the loop around them."""
     loops = (ast.While, ast.For)
-    inner = [n for n in _walk(body, False) if isinstance(n, loops)]
-    own = sum(isinstance(n, ast.Break) for n in _walk(body, False))
-    return own > sum(isinstance(n, ast.Break) for loop in inner for n in _walk(loop.body, False))
-
-
-# -- expressions -----------------------------------------------------------------------------------
-
-
-class _Expressions(ast.NodeTransformer):
-    """What asks for a truth value inside expressions, and calls."""
-
-    def __init__(self, file: str):
-        self.file = file
-
-    def visit_FunctionDef(self, node):
-        return node
-
-    def visit_Lambda(self, node):
-        node.body = self.visit(node.body)
-        return node
-
-    def visit_BoolOp(self, node):
-        if any(isinstance(n, ast.NamedExpr) for n in ast.walk(node)):
-            return node
-        values = [self.visit(v) for v in node.values]
-        name = "both" if isinstance(node.op, ast.And) else "either"
-        found = values[-1]
-        for v in reversed(values[:-1]):
-            found = ast.copy_location(_flow(name, v, _later(found)), node)
-        return found
-
-    def visit_UnaryOp(self, node):
-        self.generic_visit(node)
-        return (
-            ast.copy_location(_flow("negation", node.operand), node)
-            if isinstance(node.op, ast.Not)
-            else node
-        )
-
-    def visit_Compare(self, node):
-        self.generic_visit(node)
-        if len(node.ops) == 1:
-            return node
-        names = [f"__bevel_part_{i}" for i in range(len(node.ops) + 1)]
-        # (lambda a: both(a < b(), ...)) would evaluate b twice: each operand is bound once.
-        found: ast.expr | None = None
-        for i in reversed(range(len(node.ops))):
-            one = ast.Compare(
-                left=_name(names[i]), ops=[node.ops[i]], comparators=[_name(names[i + 1])]
-            )
-            rest = one if found is None else _flow("both", one, _later(found))
-            bind = ast.Lambda(args=_arguments([names[i + 1]]), body=rest)
-            found = ast.Call(func=bind, args=[node.comparators[i]], keywords=[])
-        outer = ast.Lambda(args=_arguments([names[0]]), body=found)
-        return ast.copy_location(ast.Call(func=outer, args=[node.left], keywords=[]), node)
-
-    def visit_IfExp(self, node):
-        if any(isinstance(n, ast.NamedExpr) for n in ast.walk(node)):
-            return node
-        self.generic_visit(node)
-        return ast.copy_location(
-            _flow(
-                "choice",
-                node.test,
-                _later(node.body),
-                _later(node.orelse),
-                ast.Constant(value=f"{self.file}:{node.lineno}"),
-            ),
-            node,
-        )
-
-    def visit_Call(self, node):
-        self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id in ("super", "locals", "globals"):
-            return node
-        node.func = ast.copy_location(_flow("callee", node.func), node.func)
-        return node
+    inner = [n for n in walk(body, False) if isinstance(n, loops)]
+    own = sum(isinstance(n, ast.Break) for n in walk(body, False))
+    return own > sum(isinstance(n, ast.Break) for loop in inner for n in walk(loop.body, False))

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+import bevel.numpy as bnp
 from bevel.api.body import Body
-from bevel.api.flat import as_handle, type_name
+from bevel.api.flat import as_handle, flatten_handles, type_name
 from bevel.core import tree
 from bevel.core.handle import Handle, is_weak, logical_shape
 from bevel.core.interpreter import Tracer
+from bevel.core.source import user_source, where
 
 
 def is_traced(x: Any) -> bool:
@@ -41,7 +43,7 @@ def value(get: Callable[[], Any], name: str) -> Any:
     """A variable's value, or `Undefined`."""
     try:
         return get()
-    except NameError:
+    except (NameError, ValueError):
         return Undefined(name)
 
 
@@ -74,39 +76,6 @@ class Fixed:
         return [next(found) if d else v for v, d in zip(self.values, self.dynamic, strict=True)]
 
 
-class Watch:
-    """The objects that a traced branch or loop may change in place, and what was in them."""
-
-    def __init__(self, watched: Sequence[tuple[str, Any]]):
-        self.found = [(text, x, _inside(x)) for text, x in watched if _inside(x) is not None]
-
-    def check(self, what: str, line: str) -> None:
-        """Raise if one has changed."""
-        for text, x, before in self.found:
-            if _inside(x) != before:
-                raise TypeError(
-                    f"{text}, a {type(x).__name__}, is changed in the {what} at {line}, which a "
-                    "traced value controls.\n"
-                    "Why: whether and how often it runs is known only when the program runs, but "
-                    "Python objects change while it is traced.\n"
-                    "Write instead: bind arrays to variables (or write bv.ref cells), or lax.scan, "
-                    "which stacks what each step returns."
-                )
-
-
-def _inside(x: Any) -> Any:
-    """What is compared to see whether an object was changed; None if it is nothing to watch."""
-    if isinstance(x, list):
-        return [id(v) for v in x]
-    if isinstance(x, dict):
-        return {k: id(v) for k, v in x.items()}
-    if isinstance(x, set):
-        return set(map(id, x))
-    if isinstance(x, Handle | type | types.ModuleType | types.FunctionType):
-        return None
-    return {k: id(v) for k, v in vars(x).items()} if hasattr(x, "__dict__") else None
-
-
 def same(a: Any, b: Any) -> bool:
     """Whether two Python objects are equal, and of one type."""
     try:
@@ -117,6 +86,10 @@ def same(a: Any, b: Any) -> bool:
 
 def short(x: Any) -> str:
     """A value in a message."""
+    if isinstance(x, types.FunctionType | type):
+        return f"{'a function' if isinstance(x, types.FunctionType) else 'a class'} ({x.__name__})"
+    if isinstance(x, Undefined):
+        return "not bound"
     text = repr(x)
     return text if len(text) < 60 else type(x).__name__
 
@@ -144,19 +117,34 @@ def is_struct(x: Any) -> bool:
     return bool(leaves) and all(isinstance(leaf, Struct) for leaf in leaves)
 
 
-def peek(run: Callable[[], Any]) -> list[Any]:
-    """The results of a traced body: a `Struct` for each number or array, others as they are."""
-    seen: list[Any] = []
+def blank(struct: Any) -> Any:
+    """Zeros of the types in a tree of `Struct`s."""
 
-    def look() -> list[Any]:
-        for r in run():
+    def zeros(s: Struct) -> Any:
+        if s.weak and s.shape == ():
+            return np.zeros((), s.dtype).item()
+        return bnp.zeros(s.shape, s.dtype)
+
+    return tree.map(zeros, struct)
+
+
+def peek(run: Callable[..., Any], *given: Any) -> list[Any]:
+    """The results of a traced body: a `Struct` for each number or array, others as they are.
+
+    The body gets the trees of arrays that are `given`, traced.
+    """
+    seen: list[Any] = []
+    handles, treedef = flatten_handles(given, "a variable")
+
+    def look(*traced: Handle) -> list[Any]:
+        for r in run(*tree.unflatten(treedef, traced)):
             if is_array(r):
                 seen.append(tree.map(lambda x: Struct(as_handle(x, "a value")), r))
             else:
                 seen.append(r)
         return []
 
-    Body("a branch", look, [])
+    Body("a branch", look, handles)
     return seen
 
 
@@ -164,8 +152,9 @@ def truth(x: Any) -> Any:
     """What `bool` says of a traced value."""
     if x.ndim and x.size != 1:
         raise ValueError(
-            f"the truth value of an array of shape {tuple(x.shape)} is ambiguous; write .any() or "
-            ".all()"
+            f"the truth value of {type_name(x)} is ambiguous, at {where(user_source())}: it has "
+            f"{x.size} elements.\n"
+            "Write instead: x.any() or x.all(); bnp.where(x, a, b) to choose element by element."
         )
     x = x.reshape(())
     return x if x.dtype == bool else x != 0

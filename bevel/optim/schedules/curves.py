@@ -16,7 +16,8 @@ from bevel.optim.base import Schedule
 def _positive(name: str, argument: str, value: Any) -> None:
     if not value > 0:
         raise ValueError(
-            f"{name}: {argument} is a number of steps and must be positive, got {value!r}"
+            f"{name}: {argument} is a number of steps and must be positive, got {value!r}.\n"
+            "Write instead: how many updates there will be (epochs * batches in an epoch)."
         )
 
 
