@@ -1,6 +1,8 @@
 """Retraces are explained, and batches of any size can share programs."""
 
+import statistics
 import warnings
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -194,3 +196,51 @@ def test_timeit_separates_compilation():
     assert report.compile_seconds > report.median_seconds
     assert bv.timeit(f, x, seconds=0.02).compile_seconds < report.compile_seconds
     assert "per call" in repr(report) and "compiling took" in repr(report)
+
+
+def test_variables_of_one_name_around_several_functions(tmp_path, monkeypatch):
+    """A global variable of two modules, and one that two closures have."""
+    (tmp_path / "scaling.py").write_text("scale = 2.0\ndef scaled(x):\n    return x * scale\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import scaling
+
+    def closure(scale):
+        def inner(x):
+            return x + scale
+
+        def change(new):
+            nonlocal scale
+            scale = new
+
+        return inner, change
+
+    (first, change_first), (second, change_second) = closure(1.0), closure(10.0)
+    own = {"scaled": scaling.scaled, "scale": 3.0}
+    exec("def g(x):\n    return scaled(x) * scale", own)
+    f = bv.jit(lambda x: g(x) + first(x) + second(x))
+    g = own["g"]
+    assert float(f(1.0)) == 6 + 2 + 11
+    scaling.scale = 5.0
+    assert float(f(1.0)) == 15 + 2 + 11
+    own["scale"] = 1.0
+    assert float(f(1.0)) == 5 + 2 + 11
+    change_first(2.0)
+    assert float(f(1.0)) == 5 + 3 + 11
+    change_second(20.0)
+    assert float(f(1.0)) == 5 + 3 + 21
+    assert f._cache_size() == 5
+    scaling.scale, own["scale"] = 2.0, 3.0
+    change_first(1.0), change_second(10.0)
+    assert float(f(1.0)) == 6 + 2 + 11 and f._cache_size() == 5
+    scaling.scale = 2  # equal, and of another type
+    assert float(f(1.0)) == 6 + 2 + 11 and f._cache_size() == 6
+
+
+def test_variables_of_installed_packages_are_not_watched():
+    from bevel.api.outside import outside_of
+
+    def f(x):
+        return statistics.fmean([1.0, 2.0]) * mean([x, x])
+
+    assert outside_of(f) is False
+    assert outside_of(lambda x: call(x)).globals[0][1] == ["call"]

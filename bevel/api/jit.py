@@ -14,7 +14,6 @@ import functools
 import inspect
 import threading
 import types
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,239 +24,41 @@ from bevel.api.calls import (
     Call,
     Direct,
     StateChanged,
-    calls_back,
-    cell_signature,
     read,
     run_program,
 )
 from bevel.api.flat import (
-    Output,
-    as_handle,
     check_arguments,
     container_flatten,
     is_single,
     name_of,
     place_of,
-    rewrap,
     struct_of,
 )
 from bevel.api.flow.calls import after_conversion, converted
 from bevel.api.leaks import report_leaks
+from bevel.api.lowered import Lowered
 from bevel.api.outside import Outside, outside_of
-from bevel.api.stores import Layout, stored_graph
+from bevel.api.traced import Traced
 from bevel.control.call import call
-from bevel.core import config, dtypes, forks, tree
-from bevel.core.aval import aval_of
+from bevel.core import config, forks, tree
 from bevel.core.errors import (
     TracerBoolConversionError,
     TracerConversionError,
     TracerIntegerConversionError,
     unanswered,
 )
-from bevel.core.graph import Graph, GraphBuilder
-from bevel.core.handle import (
-    Handle,
-    KeyTag,
-    WeakIf,
-    Weakness,
-    fresh_tag,
-    is_weak,
-    weak_now,
-    weak_together,
-    wrap,
-)
+from bevel.core.graph import Graph
 from bevel.core.interpreter import EAGER, Tracer, state
-from bevel.core.ref import Cell, Scope
-from bevel.core.source import Argument
 from bevel.core.tracebacks import shorten
 from bevel.random.keys import Consumed, consume
 from bevel.transforms.compile import Program, common_device
 from bevel.transforms.vmap import named_axes
-from bevel.xla import client
 
 _lock = threading.RLock()
 """Held while what jitted functions remember changes; not while they are traced or run."""
 
 forks.renew(globals(), _lock=threading.RLock)
-
-
-class Traced:
-    """One traced signature: the graph, its program, and how arguments and results map to it.
-
-    The graph's inputs are captured constants, then the handles among the arguments, then cells;
-    its outputs the results, then the contents of written cells.
-    """
-
-    __slots__ = (
-        "_stored",
-        "builder",
-        "calls_back",
-        "captured",
-        "captured_key",
-        "cells",
-        "consts",
-        "consumed",
-        "donated",
-        "given",
-        "graph",
-        "make_program",
-        "output",
-        "program",
-        "weaknesses",
-        "written",
-        "written_tags",
-    )
-
-    def __init__(
-        self,
-        jitted: Jitted,
-        what: str,
-        arguments: Call,
-        rebuild: Callable[..., Any],
-        names: Sequence[str],
-    ):
-        builder = GraphBuilder(state.current, what)
-        self.builder = weakref.ref(builder)
-        sources = [Argument(name, what, jitted.place) for name in names]
-        inputs = [
-            builder.input(aval_of(h._v), s) for h, s in zip(arguments.handles, sources, strict=True)
-        ]
-        self.weaknesses = [_weakness(h) for h in arguments.handles]
-        tags = [
-            h._tag if w is None else WeakIf([w])
-            for h, w in zip(arguments.handles, self.weaknesses, strict=True)
-        ]
-        handles = rewrap(inputs, tags)
-        traced = iter(handles)
-        leaves = [next(traced) if isinstance(leaf, Handle) else leaf for leaf in arguments.leaves]
-        cell_inputs: dict[Cell, Any] = {}
-        known = dict(zip(arguments.cells, arguments.cell_keys, strict=True))
-        self.captured: list[Cell] = []
-        self.captured_key: list[Any] = []
-
-        def lift(cell: Cell, content: Any) -> Any:
-            found = cell_signature(cell, content)
-            if cell not in known:
-                self.captured.append(cell)
-                self.captured_key.append(found)
-            elif found != known[cell]:
-                raise StateChanged(f"{what}: a cell has changed its type")
-            if not isinstance(content, Handle):
-                return content
-            tracer = cell_inputs[cell] = builder.input(aval_of(content._v))
-            return wrap(tracer, fresh_tag(content._tag))
-
-        self.output = Output()
-        with builder, Scope(what, lift) as scope:
-            for cell in arguments.cells:
-                scope.capture(cell)
-            args, kwargs = tree.unflatten(arguments.treedef, leaves)
-            outs = self.output.flatten(rebuild(args, kwargs), what)
-        # Keys among the arguments that every call consumes.
-        self.consumed = [i for i, h in enumerate(handles) if getattr(h._tag, "used", None)]
-        changed = scope.changed()
-        contents = [
-            as_handle(c, f"the content of a cell written in {what}") for c in changed.values()
-        ]
-        self.cells = [c for c in (*arguments.cells, *self.captured) if c in cell_inputs]
-        self.graph, self.consts = builder.finish(
-            [*inputs, *[cell_inputs[c] for c in self.cells]], [*outs, *[h._v for h in contents]]
-        )
-        position = {c: i for i, c in enumerate(arguments.cells)}
-        self.written = [position.get(c, c) for c in changed]
-        self.written_tags = [h._tag for h in contents]
-        # Which of the argument's cells are inputs, by position, so that other objects of the same
-        # structure fit.
-        self.cells = [position.get(c, c) for c in self.cells]
-        self.given = jitted.donated_leaves(arguments)
-        self.donated = [len(self.consts) + i for i in self.given]
-        self.program = jitted.program(self.graph, self.donated)
-        self.make_program = jitted.program
-        self.calls_back = calls_back(self.graph)
-        self._stored: dict[Any, Program] = {}
-
-    def fits_cells(self, arguments: Call) -> bool:
-        """Whether all cells, those of a call too, have contents of the traced types now."""
-        cells = zip(arguments.cells, arguments.cell_keys, strict=True)
-        captured = zip(self.captured, self.captured_key, strict=True)
-        return all(cell_signature(c, c._seen()) == k for c, k in (*cells, *captured))
-
-    def fits(self, arguments: Call) -> bool:
-        """Whether the captured cells still have contents of the traced types, and arguments are
-        weak where that made a difference and they were.
-        """
-        return all(
-            cell_signature(c, c._seen()) == k
-            for c, k in zip(self.captured, self.captured_key, strict=True)
-        ) and all(
-            w is None or not w.matters or is_weak(h._tag) == w.weak
-            for w, h in zip(self.weaknesses, arguments.handles, strict=True)
-        )
-
-    def output_for(self, arguments: Call) -> Output:
-        """How to build the result: weak where it follows from what arguments are."""
-        if not any(type(t) is WeakIf for t in self.output.tags):
-            return self.output
-        tags = {
-            w: h._tag
-            for w, h in zip(self.weaknesses, arguments.handles, strict=True)
-            if w is not None
-        }
-        return self.output.with_tags(
-            [
-                weak_together([tags.get(w, WeakIf([w])) for w in t.given])
-                if type(t) is WeakIf
-                else t
-                for t in self.output.tags
-            ]
-        )
-
-    def stateful(self, arguments: Call) -> bool:
-        """Whether the function has anything to do with cells."""
-        return bool(arguments.cells or self.captured or self.written)
-
-    def input_cells(self, arguments: Call) -> list[Cell]:
-        """The cells whose contents are inputs."""
-        return [arguments.cells[c] if type(c) is int else c for c in self.cells]
-
-    def written_cells(self, arguments: Call) -> list[Cell]:
-        """The cells whose new contents are outputs."""
-        return [arguments.cells[c] if type(c) is int else c for c in self.written]
-
-    def inputs(self, arguments: Call) -> list[Handle]:
-        """The handles the program takes after its constants."""
-        return [*arguments.handles, *[c._read() for c in self.input_cells(arguments)]]
-
-    def stored(self, layout: Layout, results: dict[int, int]) -> Program:
-        """The program that takes and returns buffers of stores (see `stored_graph`)."""
-        if not layout.avals:
-            return self.program
-        key = (layout, tuple(results.items()))
-        if key not in self._stored:
-            first = len(self.graph.inputs) - len(self.cells)
-            graph = stored_graph(self.graph, layout, first, results)
-            start = len(graph.inputs) - len(layout.avals)
-            owned = [] if self.calls_back else [start + b for b in layout.written]
-            self._stored[key] = self.make_program(graph, [*self.donated, *owned])
-        return self._stored[key]
-
-    def finish(self, values: Sequence[Any], arguments: Call) -> Any:
-        """Write the cells and build the user's result."""
-        n = len(self.output.tags)
-        cells = self.written_cells(arguments)
-        for cell, value, tag in zip(cells, values[n:], self.written_tags, strict=True):
-            cell._write(wrap(value, fresh_tag(tag)))
-        return self.output_for(arguments).unflatten(values[:n])
-
-
-_WEAK_DTYPES = (dtypes.int32, dtypes.float32, dtypes.complex64)
-
-
-def _weakness(h: Handle) -> Weakness | None:
-    """What a trace may ask of an argument that is weak or might be in another call."""
-    if type(h._tag) is KeyTag or (h._tag is None and h._v.dtype not in _WEAK_DTYPES):
-        return None
-    return Weakness(weak_now(h._tag))
 
 
 class Jitted:
@@ -517,78 +318,6 @@ class Jitted:
 
     def _cache_size(self) -> int:
         return sum(map(len, self._traces.values()))
-
-
-class Lowered:
-    """A traced function as StableHLO; from `jit(f).lower(...)`."""
-
-    def __init__(self, jitted: Jitted, traced: Traced, program: Program):
-        self._jitted = jitted
-        self._traced = traced
-        self._program = program
-
-    def as_text(self, dialect: str = "stablehlo") -> str:
-        """The program before optimization. `dialect`: "stablehlo", or "bevel" for the graph."""
-        if dialect == "bevel":
-            return repr(self._program.graph)
-        if dialect != "stablehlo":
-            raise ValueError(
-                f"as_text: dialect is 'stablehlo' or 'bevel', not {dialect!r}; for HLO, "
-                ".compile().as_text()"
-            )
-        return self._program.lowered(client.default_device().platform).text
-
-    def compile(self) -> Compiled:
-        """Compile for the default device."""
-        return Compiled(self._jitted, self._traced, self._program)
-
-    def cost_analysis(self) -> dict[str, float]:
-        """XLA's estimate of the work (compiles first)."""
-        return self.compile().cost_analysis()
-
-
-class Compiled:
-    """A compiled program; from `jit(f).lower(...).compile()`. Call it with arguments of the same
-    signature.
-    """
-
-    def __init__(self, jitted: Jitted, traced: Traced, program: Program):
-        self._jitted = jitted
-        self._traced = traced
-        self._executable = program.executable(client.default_device())
-
-    @property
-    def from_cache(self) -> bool:
-        """Whether the program was read from the cache on disk."""
-        return self._executable.from_cache
-
-    def as_text(self) -> str:
-        """The program after XLA's optimization, as HLO."""
-        return self._executable.text()
-
-    def cost_analysis(self) -> dict[str, float]:
-        """XLA's estimate of the work: "flops", "bytes accessed" and more."""
-        return self._executable.cost_analysis()
-
-    def memory_analysis(self) -> client.MemoryAnalysis:
-        """Bytes of arguments, results, temporaries and code."""
-        return self._executable.memory_analysis()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run; raises TypeError if the arguments' signature is another one than the lowered one."""
-        arguments, traced = self._jitted._prepare(args, kwargs)
-        if traced is not self._traced:
-            raise TypeError(
-                f"the compiled {self._jitted.name} was lowered for arguments of other shapes, "
-                "dtypes or structure.\n"
-                f"Lowered for: {self._traced.graph.in_avals}\nCalled with: "
-                f"{traced.graph.in_avals}\n"
-                "Write instead: call the jitted function, or lower it for these arguments."
-            )
-        if state.current is EAGER:
-            result = self._jitted._run(traced, arguments, None)
-            return self(*args, **kwargs) if result is STALE else result
-        return self._jitted._staged(traced, arguments)  # watched (bevel.core.watch), or traced
 
 
 def parameter_names(fun: Callable[..., Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 A trace takes them as they are. So they belong to what a program is made for: when a global variable
 or one of an enclosing function gets another value, the function is traced again. Contents of lists,
-dicts and objects are not looked at.
+dicts and objects are not looked at, nor are variables of installed packages.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import dis
 import functools
 import operator
+import os
+import sysconfig
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,6 +24,19 @@ from bevel.core.source import is_internal
 
 _NUMBERS = (bool, int, float, complex, str, bytes, np.generic, type(None))
 _GONE = object()
+_is = operator.is_
+_INSTALLED = tuple(
+    {
+        os.path.join(sysconfig.get_path(p), "")
+        for p in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+)
+
+
+@functools.cache
+def is_installed(filename: str) -> bool:
+    """Whether a file is not the user's own: of Bevel, the standard library or a package."""
+    return is_internal(filename) or filename.startswith(_INSTALLED)
 
 
 class _Names(NamedTuple):
@@ -78,7 +93,7 @@ def _is_watched(x: Any) -> bool:
 class Outside:
     """The variables that a function reads from around it, and what they held when last read."""
 
-    __slots__ = ("cells", "globals", "values")
+    __slots__ = ("_held", "_read", "cells", "globals")
 
     def __init__(self, fun: Any):
         self.globals: list[tuple[dict[str, Any], list[str], Callable[..., Any]]] = []
@@ -88,7 +103,8 @@ class Outside:
         for scope, names in found.values():
             # With two names at least it gives a tuple.
             self.globals.append((scope, names, operator.itemgetter(*names, names[0])))
-        self.values: list[tuple[Any, ...]] = []
+        self._held: list[tuple[types.CellType, Any]] = []
+        self._read: list[tuple[Callable[..., Any], dict[str, Any], tuple[Any, ...]]] = []
         self.read()
 
     def _add(self, fun: Any, found: dict, seen: set[Any], depth: int) -> None:
@@ -98,9 +114,9 @@ class Outside:
             fun = next((b for b in below if b is not None), None)
             if fun is None:
                 return
-        if not isinstance(fun, types.FunctionType) or fun.__code__ in seen:
+        if not isinstance(fun, types.FunctionType) or fun in seen:
             return
-        seen.add(fun.__code__)
+        seen.add(fun)
         code, inner = fun.__code__, []
         names = _names(code)
         cells = dict(zip(code.co_freevars, fun.__closure__ or (), strict=True))
@@ -109,13 +125,13 @@ class Outside:
             known = any(cell is c for c, _ in self.cells)
             if _is_watched(inner[-1]) and name not in names.written and not known:
                 self.cells.append((cell, name))
-        if not is_internal(code.co_filename):
+        if not is_installed(code.co_filename):
             watched = found.setdefault(id(fun.__globals__), (fun.__globals__, []))[1]
             for name in sorted(names.read - names.written - cells.keys()):
                 if name not in fun.__globals__:
                     continue
                 x = fun.__globals__[name]
-                own = isinstance(x, types.FunctionType) and not is_internal(x.__code__.co_filename)
+                own = isinstance(x, types.FunctionType) and not is_installed(x.__code__.co_filename)
                 if (_is_watched(x) or own) and name not in watched:
                     watched.append(name)
                 inner.append(x)
@@ -124,32 +140,36 @@ class Outside:
         for x in inner if depth else ():
             self._add(x, found, seen, depth - 1)
 
-    def _now(self) -> list[tuple[Any, ...]]:
-        now = [get(scope) for scope, _, get in self.globals]
-        if self.cells:
-            now.append(tuple([_content(cell) for cell, _ in self.cells]))
-        return now
-
     def changed(self) -> bool:
-        """Whether one of them has another value than when last read."""
+        """Whether one of them is another object than when last read. Part of every call."""
         try:
-            pairs = zip(self._now(), self.values, strict=True)
-        except KeyError:
+            for get, scope, then in self._read:
+                if False in map(_is, get(scope), then):
+                    return True
+            for cell, held in self._held:
+                if cell.cell_contents is not held:
+                    return True
+        except (KeyError, ValueError):  # a variable is gone
             return True
-        return any(False in map(operator.is_, now, then) for now, then in pairs)
+        return False
 
     def read(self) -> dict[str, Any]:
         """What they hold now, as what keys are made of."""
         try:
-            self.values = self._now()
+            self._read = [(get, scope, get(scope)) for scope, _, get in self.globals]
         except KeyError:
             return {}  # one was deleted: the function itself will say so
-        names = [name for _, names, _ in self.globals for name in (*names, names[0])]
-        values = [v for now in self.values for v in now]
-        return {
-            name: (type(x), x) if isinstance(x, _NUMBERS) else _Same(x)
-            for name, x in zip([*names, *[n for _, n in self.cells]], values, strict=True)
-        }
+        self._held = [(cell, _content(cell)) for cell, _ in self.cells]
+        pairs = [(name, "", x) for (_, name), (_, x) in zip(self.cells, self._held, strict=True)]
+        for (scope, names, _), (_, _, then) in zip(self.globals, self._read, strict=True):
+            module = scope.get("__name__")
+            pairs += [(name, f" of {module}", x) for name, x in zip(names, then, strict=False)]
+        found: dict[str, Any] = {}
+        for name, of, x in pairs:
+            while name in found:
+                name += of or "'"
+            found[name] = (type(x), x) if isinstance(x, _NUMBERS) else _Same(x)
+        return found
 
 
 def outside_of(fun: Any) -> Outside | bool:
