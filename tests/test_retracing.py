@@ -1,6 +1,8 @@
 """Retraces are explained, and batches of any size can share programs."""
 
 import statistics
+import subprocess
+import sys
 import warnings
 from statistics import mean
 
@@ -196,6 +198,27 @@ def test_timeit_separates_compilation():
     assert report.compile_seconds > report.median_seconds
     assert bv.timeit(f, x, seconds=0.02).compile_seconds < report.compile_seconds
     assert "per call" in repr(report) and "compiling took" in repr(report)
+
+
+def test_timeit_of_a_notebook_waits_for_the_program():
+    pytest.importorskip("IPython")
+    code = """
+import time, numpy as np, bevel as bv, bevel.numpy as bnp
+from IPython.core.interactiveshell import InteractiveShell
+
+def nap(x):
+    time.sleep(0.05)
+    return x
+
+scalar = bv.ShapeDtypeStruct((), "float32")
+f = bv.jit(lambda x: bv.pure_callback(nap, scalar, x))
+shell = InteractiveShell.instance()
+shell.push({"bv": bv, "f": f})
+result = shell.run_line_magic("timeit", "-n1 -r3 -o -q bv.block_until_ready(f(1.0))")
+print(result.best >= 0.05, bv.timeit(f, 1.0, seconds=0.1).median_seconds >= 0.05)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.split() == ["True", "True"], run.stderr
 
 
 def test_variables_of_one_name_around_several_functions(tmp_path, monkeypatch):
