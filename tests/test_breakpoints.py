@@ -132,5 +132,6 @@ def test_pdb_runs_in_the_users_frames(mode, tmp_path):
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert "script.py(5)inner()" in done.stdout and "script.py(8)f()" in done.stdout
+    assert re.search(r"script.py\([45]\)inner\(\)", done.stdout)  # Python 3.13 stops at the call
+    assert "script.py(8)f()" in done.stdout
     assert re.search(r"\(Pdb\) 6.0", done.stdout) and re.search(r"\(Pdb\) 2.0", done.stdout)

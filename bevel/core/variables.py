@@ -31,10 +31,11 @@ def named_arrays(frames: int = FRAMES) -> Iterator[tuple[str, str, Any]]:
         if not is_internal(frame.f_code.co_filename):
             frames -= 1
             where = str(frame.f_globals.get("__name__"))
-            for owner, scope in ((frame.f_code.co_name, frame.f_locals), (where, frame.f_globals)):
-                if id(scope) in seen:
-                    continue
-                seen.add(id(scope))
+            scopes = [(where, frame.f_globals)] if id(frame.f_globals) not in seen else []
+            seen.add(id(frame.f_globals))
+            if frame.f_code.co_name != "<module>":
+                scopes.insert(0, (frame.f_code.co_name, frame.f_locals))
+            for owner, scope in scopes:
                 for name, value in list(scope.items()):
                     for path, held in _arrays_in(value):
                         yield name + path, owner, held
