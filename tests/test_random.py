@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -441,6 +443,12 @@ def test_source_is_the_users_line():
     used = source_of(key._tag.used)
     line = test_source_is_the_users_line.__code__.co_firstlineno + 2
     assert (used.file, used.line) == (__file__, line)
+
+
+def test_a_draw_that_no_python_code_calls():
+    code = "import atexit; from bevel import random; atexit.register(random.normal, random.key(0))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 SHARED = {

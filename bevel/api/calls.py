@@ -214,7 +214,7 @@ class Direct:
                 raws = [raws[i] for i in self.kept]
             values = self.execute([*self.consts, *raws] if self.consts else raws)
         for i in self.traced.consumed:
-            consume(self.traced.program.name, handles[i])
+            consume(self.traced.program.name, handles[i], 3)
         return self.rebuild(values)
 
 
@@ -395,7 +395,7 @@ class Bound:
         for (reference, tag), value in zip(self.writes, values[n:], strict=False):
             reference()._write(wrap(value, fresh_tag(tag)))
         for i in self.traced.consumed:
-            consume(self.program.name, handles[i])
+            consume(self.program.name, handles[i], 3)
         return self.rebuild(values[:n])
 
     def _holds(self, owners: Sequence[Any]) -> bool:

@@ -126,12 +126,16 @@ Spot = tuple[CodeType, int]
 """An instruction of the user's: quick to note, for what may never be reported (`source_of`)."""
 
 
-def user_spot() -> Spot | None:
-    """The user's instruction that is running now."""
-    frame: FrameType | None = sys._getframe(1)
+def user_spot(above: int = 0) -> Spot | None:
+    """The user's instruction that is running now: not in the caller, nor in so many above it."""
+    try:
+        frame: FrameType | None = sys._getframe(2 + above)
+    except ValueError:  # called by no Python code, as at the exit of the interpreter
+        return None
     while frame is not None:
         code = frame.f_code
-        if not is_internal(code.co_filename):
+        known = _internal.get(code.co_filename)
+        if not (is_internal(code.co_filename) if known is None else known):
             return code, frame.f_lasti
         frame = frame.f_back
     return None

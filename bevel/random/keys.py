@@ -86,11 +86,13 @@ _lock = threading.Lock()
 forks.renew(globals(), _lock=threading.Lock)
 
 
-def consume(name: str, key: Handle) -> None:
-    """Note that a key is consumed here, by a draw or by a program; report it if it was before."""
+def consume(name: str, key: Handle, above: int = 0) -> None:
+    """Note that a key is consumed here, by a draw or by a program; report it if it was before. So
+    many callers are Bevel's for certain.
+    """
     if config.get("key_reuse") == "allow":
         return
-    here, tag = user_spot(), key._tag
+    here, tag = user_spot(above), key._tag
     with _lock:
         before, tag.used = tag.used, here
     if _notes.open is not None:
@@ -205,7 +207,7 @@ def sampler(fn: Callable[..., Any]) -> Callable[..., Any]:
                 out = fn(words, *args, **kwargs)
         finally:
             in_force.impl = before
-        consume(name, key)
+        consume(name, key, 1)
         return out
 
     return draw
