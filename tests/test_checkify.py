@@ -20,18 +20,10 @@ from bevel.debug.checkify import (
     user_checks,
 )
 from bevel.transforms import checking
+from tests.marks import marks_of
 
 HERE = pathlib.Path(__file__).name
-MARKS = {
-    m[1]: n
-    for n, line in enumerate(pathlib.Path(__file__).read_text().splitlines(), 1)
-    if (m := re.search(r"# here: (\w+)$", line))
-}
-
-
-def at(mark):
-    """A pattern for the line that carries a mark."""
-    return rf"{HERE}:{MARKS[mark]} "
+at = marks_of(__file__)
 
 
 BEVEL = types.SimpleNamespace(

@@ -9,17 +9,10 @@ import pytest
 import bevel as bv
 import bevel.numpy as bnp
 from bevel import lax, nn, random
+from tests.flow_checks import Cases, given
 
 # Each is called eagerly, where values are known, and compiled, where they are not.
-CASES = []
-
-
-def case(*arguments):
-    def add(f):
-        CASES.append((f, arguments))
-        return f
-
-    return add
+case = Cases()
 
 
 @case((1.0,), (-2.0,), (0.0,))
@@ -281,12 +274,7 @@ def built_ins(xs):
     return min(xs[0], xs[1])
 
 
-def given(arguments):
-    kinds = {int: "int32", float: "float32"}
-    return [bnp.asarray(a, dtype=kinds.get(type(a), "float32")) for a in arguments]
-
-
-@pytest.mark.parametrize("fun,samples", CASES, ids=[f.__name__ for f, _ in CASES])
+@pytest.mark.parametrize("fun,samples", case, ids=[f.__name__ for f, _ in case])
 def test_compiled_gives_what_python_gives(fun, samples):
     compiled = bv.jit(fun)
     for arguments in samples:

@@ -10,16 +10,9 @@ import pytest
 
 import bevel as bv
 import bevel.numpy as bnp
+from tests.flow_checks import Cases, check, given, is_error, outcome
 
-CASES = []
-
-
-def case(*arguments):
-    def add(f):
-        CASES.append((f, arguments))
-        return f
-
-    return add
+case = Cases()
 
 
 def deco(f):
@@ -542,45 +535,17 @@ def round_of(x):
     return round(x)
 
 
-def given(arguments):
-    kinds = {int: "int32", float: "float32"}
-    return [bnp.asarray(a, dtype=kinds.get(type(a), "float32")) for a in arguments]
-
-
-def outcome(run):
-    """What a program gives, or the class and the text of the error that it raises."""
-    try:
-        found = run()
-        bv.effects_barrier()
-        return found
-    except Exception as e:
-        return type(e), str(e)
-
-
-def is_error(found):
-    return isinstance(found, tuple) and isinstance(found[0], type)
-
-
-@pytest.mark.parametrize("fun,samples", CASES, ids=[f.__name__ for f, _ in CASES])
+@pytest.mark.parametrize("fun,samples", case, ids=[f.__name__ for f, _ in case])
 def test_compiled_gives_what_python_gives(fun, samples):
-    compiled = bv.jit(fun)
-    for arguments in samples:
-        expected = outcome(lambda: fun(*given(arguments)))  # noqa: B023 (called here)
-        got = outcome(lambda: compiled(*given(arguments)))  # noqa: B023
-        if is_error(expected):
-            assert got == expected
-            continue
-        assert bv.tree.structure(got) == bv.tree.structure(expected), got
-        for e, g in zip(bv.tree.leaves(expected), bv.tree.leaves(got), strict=True):
-            np.testing.assert_allclose(np.asarray(g), np.asarray(e), rtol=1e-6)
+    check(fun, samples)
 
 
-BATCHED = [f for f, samples in CASES if len(samples[0]) == 1 and np.shape(samples[0][0]) == ()]
+BATCHED = [f for f, samples in case if len(samples[0]) == 1 and np.shape(samples[0][0]) == ()]
 
 
 @pytest.mark.parametrize("fun", BATCHED[::2], ids=[f.__name__ for f in BATCHED[::2]])
 def test_rows_choose_for_themselves(fun):
-    samples = [given(s)[0] for f, rows in CASES if f is fun for s in rows]
+    samples = [given(s)[0] for f, rows in case if f is fun for s in rows]
     expected = [outcome(lambda: fun(s)) for s in samples]  # noqa: B023
     fine = [i for i, e in enumerate(expected) if not is_error(e)]
     rows = bv.jit(bv.vmap(fun))(bnp.stack([samples[i] for i in fine]))

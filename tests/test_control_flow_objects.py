@@ -12,18 +12,10 @@ import pytest
 import bevel as bv
 import bevel.numpy as bnp
 from bevel import lax
-from tests.test_control_flow_more import given, is_error, outcome
+from tests.flow_checks import Cases, check
 
 HERE = re.escape(__file__.rsplit("/", 1)[1])
-CASES = []
-
-
-def case(*arguments):
-    def add(f):
-        CASES.append((f, arguments))
-        return f
-
-    return add
+case = Cases()
 
 
 class P:
@@ -474,18 +466,9 @@ def two_functions_share(x):
     return get()
 
 
-@pytest.mark.parametrize("fun,samples", CASES, ids=[f.__name__ for f, _ in CASES])
+@pytest.mark.parametrize("fun,samples", case, ids=[f.__name__ for f, _ in case])
 def test_compiled_gives_what_python_gives(fun, samples):
-    compiled = bv.jit(fun)
-    for arguments in samples:
-        expected = outcome(lambda: fun(*given(arguments)))  # noqa: B023 (called here)
-        got = outcome(lambda: compiled(*given(arguments)))  # noqa: B023
-        if is_error(expected):
-            assert got == expected
-            continue
-        assert bv.tree.structure(got) == bv.tree.structure(expected), got
-        for e, g in zip(bv.tree.leaves(expected), bv.tree.leaves(got), strict=True):
-            np.testing.assert_allclose(np.asarray(g), np.asarray(e), rtol=1e-6)
+    check(fun, samples)
 
 
 def test_rows_and_gradients():

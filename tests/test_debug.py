@@ -19,18 +19,10 @@ from bevel.core.interpreter import EAGER, state, to_numpy
 from bevel.scipy import special
 from bevel.transforms.compile import Program, finite_graph
 from bevel.xla import transfers
+from tests.marks import marks_of
 
 HERE = pathlib.Path(__file__).name
-MARKS = {
-    m[1]: n
-    for n, line in enumerate(pathlib.Path(__file__).read_text().splitlines(), 1)
-    if (m := re.search(r"# here: (\w+)$", line))
-}
-
-
-def at(mark):
-    """A pattern for the line that carries a mark."""
-    return rf"{HERE}:{MARKS[mark]} "
+at = marks_of(__file__)
 
 
 @pytest.fixture(autouse=True)
@@ -571,3 +563,15 @@ def test_transfer_guard_logs(caplog):
 
 def test_nothing_is_left_switched_on():
     assert not transfers.on and state.current is EAGER
+
+
+def test_a_jitted_function_of_the_library_has_the_line_of_its_call():
+    log = bv.jit(bnp.log)
+    log(1.0)
+    outer = bv.jit(lambda x: x * log(x))  # here: outer_log
+    outer(1.0)
+    with bv.debug.nans():
+        with pytest.raises(FloatingPointError, match=rf"`log` at .*{at('own_log')}"):
+            log(-1.0)  # here: own_log
+        with pytest.raises(FloatingPointError, match=rf"`log` at .*{at('outer_log')}"):
+            outer(-1.0)

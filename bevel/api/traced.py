@@ -11,7 +11,7 @@ from bevel.api.flat import Output, as_handle, rewrap
 from bevel.api.stores import Layout, stored_graph
 from bevel.core import dtypes, tree
 from bevel.core.aval import aval_of
-from bevel.core.graph import GraphBuilder
+from bevel.core.graph import Graph, GraphBuilder, subgraphs
 from bevel.core.handle import (
     Handle,
     KeyTag,
@@ -25,7 +25,7 @@ from bevel.core.handle import (
 )
 from bevel.core.interpreter import state
 from bevel.core.ref import Cell, Scope
-from bevel.core.source import Argument
+from bevel.core.source import Argument, Source, user_source
 from bevel.transforms.compile import Program
 
 
@@ -111,6 +111,7 @@ class Traced:
         self.graph, self.consts = builder.finish(
             [*inputs, *[cell_inputs[c] for c in self.cells]], [*outs, *[h._v for h in contents]]
         )
+        _forget_caller(self.graph, user_source())
         position = {c: i for i, c in enumerate(arguments.cells)}
         self.written = [position.get(c, c) for c in changed]
         self.written_tags = [h._tag for h in contents]
@@ -196,6 +197,17 @@ class Traced:
         for cell, value, tag in zip(cells, values[n:], self.written_tags, strict=True):
             cell._write(wrap(value, fresh_tag(tag)))
         return self.output_for(arguments).unflatten(values[:n])
+
+
+def _forget_caller(graph: Graph, caller: Source | None) -> None:
+    """Ops of a function of Bevel's own (`jit(bnp.log)`) have the line of whoever calls it, which is
+    another one next time.
+    """
+    for e in graph.eqns:
+        if e.source == caller:
+            e.source = None
+        for inner in subgraphs(e.params):
+            _forget_caller(inner, caller)
 
 
 _WEAK_DTYPES = (dtypes.int32, dtypes.float32, dtypes.complex64)

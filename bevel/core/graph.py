@@ -303,9 +303,9 @@ def evaluate(graph: Graph, args: Sequence[Any]) -> list[Any]:
     def read(atom: Atom):
         return env[atom] if type(atom) is Var else atom.value
 
-    with replay() as source:
+    with (block := replay()) as source:
         for eqn in graph.eqns:
-            source.replayed = eqn.source
+            source.replayed = eqn.source or block.saved
             out = interp.run(eqn.op, tuple([read(i) for i in eqn.inputs]), eqn.params)
             if eqn.op.multiple:
                 env.update(zip(eqn.outputs, out, strict=True))

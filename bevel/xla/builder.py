@@ -405,9 +405,9 @@ class Builder(Structured):
             known = env.get(atom)
             return self._literal(atom) if known is None else known
 
-        with replay() as written:  # what a rule traces has the line of its equation
+        with (block := replay()) as written:  # what a rule traces has the line of its equation
             for eqn in graph.eqns:
-                written.replayed = eqn.source
+                source = written.replayed = eqn.source or block.saved
                 operands = [read(a) for a in eqn.inputs]
                 self.outs = outs = [v.aval for v in eqn.outputs]
                 first, number = len(self.lines), self.module.last
@@ -420,10 +420,10 @@ class Builder(Structured):
                         f"the lowering rule of {eqn.op.name} wrote {results}, but its shape rule "
                         f"says {outs}"
                     )
-                if eqn.source is not None:
-                    self.module.spans.append((number, self.module.last, eqn.op.name, eqn.source))
-                if eqn.source is not None and eqn.source.scope:
-                    place = f" loc({json.dumps(f'{eqn.source.scope}/{eqn.op.name}')})"
+                if source is not None:
+                    self.module.spans.append((number, self.module.last, eqn.op.name, source))
+                if source is not None and source.scope:
+                    place = f" loc({json.dumps(f'{source.scope}/{eqn.op.name}')})"
                     self.lines[first:] = [line + place for line in self.lines[first:]]
                 env.update(zip(eqn.outputs, results, strict=True))
         self.outs = outer
