@@ -183,7 +183,9 @@ def test_random_programs_in_all_threads():
     assert min(done) > 0 and sum(done) > THREADS
 
 
-def test_parts_are_loaded_by_several_threads_at_once():
+@pytest.mark.parametrize("attempt", range(5))
+def test_parts_are_loaded_by_several_threads_at_once(attempt):
+    """Without the lock of `core/lazy.py` one attempt in five failed."""
     run_alone("""
         import sys, threading
         sys.setswitchinterval(1e-6)

@@ -8,8 +8,30 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from bevel.core import forks
+
+_lock = threading.RLock()
+"""Held while a part loads. Threads that import overlapping modules in different orders otherwise
+see half of one: Python breaks the deadlock of their import locks that way, and NumPy fails.
+"""
+
+forks.renew(globals(), _lock=threading.RLock)
+
+_PATIENCE = 10.0
+"""Seconds to wait for another thread, which may wait for an `import` statement of this one."""
+
+
+def _loaded(module: str) -> Any:
+    held = _lock.acquire(timeout=_PATIENCE)
+    try:
+        return importlib.import_module(module)
+    finally:
+        if held:
+            _lock.release()
 
 
 def attach(
@@ -41,9 +63,9 @@ def attach(
     def __getattr__(name: str) -> Any:
         if name in where:
             module, original = where[name]
-            found = getattr(importlib.import_module(module), original)
+            found = getattr(_loaded(module), original)
         elif name in whole:
-            found = importlib.import_module(whole[name])
+            found = _loaded(whole[name])
         else:
             write = (instead or {}).get(name)
             hint = f".\nWrite instead: {write}." if write else _similar(name, every)
