@@ -22,10 +22,10 @@ def given(arguments):
     return [bnp.asarray(a, dtype=kinds.get(type(a), "float32")) for a in arguments]
 
 
-def outcome(run):
+def outcome(run, *arguments):
     """What a program gives, or the class and the text of the error that it raises."""
     try:
-        found = run()
+        found = run(*arguments)
         bv.effects_barrier()
         return found
     except Exception as e:
@@ -40,8 +40,8 @@ def check(fun, samples):
     """Compiled, a function gives or raises what it does in Python."""
     compiled = bv.jit(fun)
     for arguments in samples:
-        expected = outcome(lambda: fun(*given(arguments)))  # noqa: B023 (called here)
-        got = outcome(lambda: compiled(*given(arguments)))  # noqa: B023
+        expected = outcome(fun, *given(arguments))
+        got = outcome(compiled, *given(arguments))
         if is_error(expected):
             assert got == expected
             continue

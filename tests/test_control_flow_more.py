@@ -4,6 +4,7 @@
 
 import contextlib
 import functools
+import operator
 
 import numpy as np
 import pytest
@@ -546,11 +547,11 @@ BATCHED = [f for f, samples in case if len(samples[0]) == 1 and np.shape(samples
 @pytest.mark.parametrize("fun", BATCHED[::2], ids=[f.__name__ for f in BATCHED[::2]])
 def test_rows_choose_for_themselves(fun):
     samples = [given(s)[0] for f, rows in case if f is fun for s in rows]
-    expected = [outcome(lambda: fun(s)) for s in samples]  # noqa: B023
+    expected = [outcome(fun, s) for s in samples]
     fine = [i for i, e in enumerate(expected) if not is_error(e)]
     rows = bv.jit(bv.vmap(fun))(bnp.stack([samples[i] for i in fine]))
     for k, i in enumerate(fine):
-        one = bv.tree.map(lambda r: r[k], rows)  # noqa: B023
+        one = bv.tree.map(operator.itemgetter(k), rows)
         bv.tree.map(
             lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-6),
             one,

@@ -200,24 +200,46 @@ def test_timeit_separates_compilation():
     assert "per call" in repr(report) and "compiling took" in repr(report)
 
 
+SLOW = """
+import bevel as bv, bevel.numpy as bnp
+from bevel import lax
+
+f = bv.jit(lambda x: lax.fori_loop(0, 200, lambda i, v: bnp.tanh(v @ v), x))
+x = bnp.ones((300, 300)) * 1e-3
+ready = lambda y: y._v.raw.is_ready()
+f(x).block_until_ready()
+"""
+
+
+def test_timeit_waits_for_each_call():
+    code = """
+made, running, finished = [], [], []
+
+def g(x):
+    finished.extend(map(ready, made[-1:]))
+    made.append(f(x))
+    running.append(not ready(made[-1]))  # when the call returns
+    return made[-1]
+
+bv.timeit(g, x, seconds=0.01)
+print(any(running), len(finished) >= 6 and all(finished))
+"""
+    run = subprocess.run([sys.executable, "-c", SLOW + code], capture_output=True, text=True)
+    assert run.stdout.split() == ["True", "True"], run.stderr
+
+
 def test_timeit_of_a_notebook_waits_for_the_program():
     pytest.importorskip("IPython")
     code = """
-import time, numpy as np, bevel as bv, bevel.numpy as bnp
 from IPython.core.interactiveshell import InteractiveShell
 
-def nap(x):
-    time.sleep(0.05)
-    return x
-
-scalar = bv.ShapeDtypeStruct((), "float32")
-f = bv.jit(lambda x: bv.pure_callback(nap, scalar, x))
-shell = InteractiveShell.instance()
-shell.push({"bv": bv, "f": f})
-result = shell.run_line_magic("timeit", "-n1 -r3 -o -q bv.block_until_ready(f(1.0))")
-print(result.best >= 0.05, bv.timeit(f, 1.0, seconds=0.1).median_seconds >= 0.05)
+shell, seen = InteractiveShell.instance(), []
+shell.push({"bv": bv, "f": f, "x": x, "ready": ready, "seen": seen})
+shell.run_line_magic("timeit", "-n1 -r3 -q y = f(x); seen.append(ready(y))")
+shell.run_line_magic("timeit", "-n1 -r3 -q seen.append(ready(bv.block_until_ready(f(x))))")
+print(False in seen[:3], seen[3:] == [True] * 3)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", SLOW + code], capture_output=True, text=True)
     assert run.stdout.split() == ["True", "True"], run.stderr
 
 

@@ -107,8 +107,11 @@ def _lower(b, *vals, cond, body, n_cond, n_body, levels):
         operands = (*cond_consts, *consts, start, *carry)
         return lower_while(b, *operands, **graphs, n_cond=n_cond, n_body=n_body)[1:]
     going = b.convert(b.lower(cond, [*cond_consts, *carry])[0], int32)
-    step = lambda b2: tuple(b2.lower(body, [*consts, *carry]))  # noqa: E731 (beside the other)
-    return tuple(b.case(going, [lambda b2: tuple(carry), step]))
+    branches = [
+        lambda b2: tuple(carry),
+        lambda b2: tuple(b2.lower(body, [*consts, *carry])),
+    ]
+    return tuple(b.case(going, branches))
 
 
 def _rows_that_go_on(keep: Any, values: Sequence[Any], batched: Sequence[bool]) -> list[Any]:

@@ -283,7 +283,13 @@ class _State(threading.local):
 
 
 EAGER = Eager(None, "eager evaluation")
-_outermost: Callable[[], Interpreter] = lambda: EAGER  # noqa: E731 (replaced by `set_outermost`)
+
+
+def _eager() -> Interpreter:
+    return EAGER
+
+
+_outermost: Callable[[], Interpreter] = _eager
 
 
 def set_outermost(make: Callable[[], Interpreter]) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from bevel.core import watch as _watch  # noqa: F401 (its settings hold from the first op on)
+from bevel.core import watch
 from bevel.core.errors import Unsupported as UnsupportedError
 from bevel.core.interpreter import Undefined, state
 from bevel.core.source import Source
+
+watch.install()  # its settings hold from the first op on
 
 
 class Unsupported:

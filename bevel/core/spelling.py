@@ -288,13 +288,13 @@ def _own_name(function: Any) -> str:
 
 
 def _of_call(
-    tree: ast.Call, names: Mapping[str, Any], op: str, params: Sequence[str], listed: int | None
+    tree: Any, names: Mapping[str, Any], op: str, params: Sequence[str], listed: int | None
 ) -> list[ast.expr] | None:
     """The operands of a call: of a function, or of a method with its object as the first."""
     name, method = _function(tree, names)
     if name != op:
         return None
-    args: list[ast.expr] = [*([tree.func.value] if method else []), *tree.args]  # type: ignore
+    args: list[ast.expr] = [*([tree.func.value] if method else []), *tree.args]
     if any(isinstance(a, ast.Starred) for a in args):
         return None
     given = {k.arg: k.value for k in tree.keywords}
@@ -344,14 +344,15 @@ def _of_operator(
     return [left, right]
 
 
-def _of_update(tree: ast.Call, op: str) -> list[ast.expr] | None:
+def _of_update(tree: Any, op: str) -> list[ast.expr] | None:
     """The values of `x.at[i].set(values)`; or, if the index is what failed, `x` and `i`."""
     place: Any = getattr(tree.func, "value", None)
-    if not isinstance(place, ast.Subscript) or getattr(place.value, "attr", "") != "at":
+    base: Any = getattr(place, "value", None)
+    if not isinstance(place, ast.Subscript) or getattr(base, "attr", "") != "at":
         return None
     if op == "x[...]":
-        return [place.value.value, place.slice]  # type: ignore[attr-defined]
-    return list(tree.args) if op == f"x.at[...].{tree.func.attr}" else None  # type: ignore
+        return [base.value, place.slice]
+    return list(tree.args) if op == f"x.at[...].{tree.func.attr}" else None
 
 
 def _names(frame: FrameType) -> dict[str, Any]:

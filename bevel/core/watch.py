@@ -338,7 +338,7 @@ def outermost() -> Interpreter:
     return Watch(*flags) if any(flags) else EAGER
 
 
-def _install() -> None:
+def _changed() -> None:
     if state.current.outer is not None:
         raise RuntimeError(
             f"the settings {', '.join(SETTINGS)} (bv.debug.nans(), infs(), checked(f)) were "
@@ -350,7 +350,9 @@ def _install() -> None:
     state.current = outermost()
 
 
-interpreter.set_outermost(outermost)
-config.on_change(SETTINGS, _install)
-if any(map(config.get, SETTINGS)):
-    _install()
+def install() -> None:
+    """Follow the settings from now on, in all threads."""
+    interpreter.set_outermost(outermost)
+    config.on_change(SETTINGS, _changed)
+    if any(map(config.get, SETTINGS)):
+        _changed()

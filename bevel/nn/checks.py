@@ -40,9 +40,9 @@ def features_error(
     layer: str,
     x: Any,
     features: int,
-    axis: int = -1,
-    rank: int | None = None,
-    parameter: str = "",
+    axis: int,
+    rank: int | None,
+    parameter: str,
 ) -> Exception:
     """The error of `features_of`, for an input that a layer was not made for."""
     shape = tuple(x.shape)

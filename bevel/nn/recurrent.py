@@ -434,7 +434,7 @@ class RNN(Module):
             expected = getattr(self.cell, "in_features", None)
             if not isinstance(self.cell, DENSE_CELLS) or inputs.shape[-1] == expected:
                 raise
-            raise features_error("RNN", inputs, expected) from None
+            raise features_error("RNN", inputs, expected, -1, None, "") from None
         if reverse and keep_order:
             ys = flip_sequences(ys, seq_lengths)
         ys = bnp.moveaxis(ys, 0, time_axis)

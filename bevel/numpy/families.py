@@ -36,7 +36,8 @@ _SCALARS = {
 }
 """Python numbers that NumPy brings to an array's dtype as the promotion lattice does."""
 
-# NumPy refused: the slow path says why. RuntimeError: the quiet context is in use up the stack.
+# The slow path follows these outside of `except`: its error has no other as context.
+# RuntimeError: the quiet context is in use up the stack.
 _REFUSED = (TypeError, ValueError, OverflowError, RuntimeError)
 
 _new = Handle.__new__
@@ -74,7 +75,7 @@ def quick_unary(
                     result._tag = tag
                     return result
                 except _REFUSED:
-                    pass  # `slow` says why, in an error of its own
+                    pass  # NumPy refused: `slow` says why
         return slow(x)
 
     return unary
@@ -117,7 +118,7 @@ def quick_method(
                         result._tag = None
                         return result
                     except _REFUSED:
-                        pass
+                        pass  # NumPy refused: `slow` says why
             if type(a) is not _ndarray:
                 a = known(x1._v)
             scalars = scalars_of.get(a.dtype.num) if type(a) is _ndarray else None
@@ -148,7 +149,7 @@ def quick_method(
                         result._tag = tag if tagged else None
                         return result
                     except _REFUSED:
-                        pass
+                        pass  # NumPy refused: `slow` says why
         return slow(x1, x2)
 
     return method

@@ -319,7 +319,7 @@ class Checks(Interpreter):
         src, (bad, facts) = user_source(), found
         layout = tuple(map(aval_of, facts))
         about = (op.name, str(src), tuple(avals), repr(sorted(params.items())))
-        error = lambda shown: watch.misused(op, shown, avals, params, src)  # noqa: E731 (a record's)
+        error = functools.partial(watch.misused, op, avals=avals, params=params, src=src)
         self.found.append(fails(bad, Failure(about, layout, error), facts))
 
     # -- NaN

@@ -163,8 +163,10 @@ class XLABackend(Backend):
         if len(there) != len(values):
             return super().finite(values)
         avals = tuple([v.aval for v in there])
-        make = lambda: Program(finite_graph(avals), "all_finite")  # noqa: E731
-        return bool(self.read(self._remembered(("finite", avals), make)(there)[0].raw))
+        program = self._remembered(
+            ("finite", avals), lambda: Program(finite_graph(avals), "all_finite")
+        )
+        return bool(self.read(program(there)[0].raw))
 
     def wants(self, op, args) -> bool:
         if isinstance(op.lower, Unsupported) or config.get("disable_jit"):

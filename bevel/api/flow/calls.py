@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import os
 import pathlib
@@ -58,7 +59,7 @@ def rewritten(fn: Any) -> Any:
         if is_rewritten(fn.__code__):
             return fn
         return rewrite(fn, FLOW) if is_users(fn) else _around(fn)
-    own = getattr(type(fn), "__call__", None)  # noqa: B004 (the function itself is wanted)
+    own = inspect.getattr_static(type(fn), "__call__", None)
     if isinstance(own, types.FunctionType) and is_users(own):
         new = rewritten(own)
         return fn if new is own else types.MethodType(new, fn)

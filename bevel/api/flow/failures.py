@@ -83,7 +83,7 @@ def raised(make: Callable[[], Any], place: str) -> Any:
     if isinstance(error, type) and issubclass(error, Exception):
         error = error()
     if isinstance(error, Exception):
-        error.__bevel_raise__ = Raise(make, place)  # type: ignore[attr-defined]
+        vars(error)["__bevel_raise__"] = Raise(make, place)
     return error
 
 
@@ -147,9 +147,13 @@ def _is_known_later(x: Any) -> bool:
     return _holds_traced(x) and is_array(x) and not keys
 
 
+def _no_message() -> AssertionError:
+    return AssertionError()
+
+
 def check(test: Any, message: Callable[[], Any] | None, place: str) -> None:
     """`assert test, message`; a traced one is checked when the program runs."""
     if is_traced(test):
-        fail(message or (lambda: AssertionError()), place, truth(test))  # noqa: PLW0108
+        fail(message or _no_message, place, truth(test))
     elif not test:
         raise AssertionError if message is None else AssertionError(message())
