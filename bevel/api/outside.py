@@ -10,33 +10,19 @@ from __future__ import annotations
 import dis
 import functools
 import operator
-import os
-import sysconfig
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bevel.api.flow.calls import is_users
 from bevel.core.handle import Handle
 from bevel.core.interpreter import Tracer
-from bevel.core.source import is_internal
 
 _NUMBERS = (bool, int, float, complex, str, bytes, np.generic, type(None))
 _GONE = object()
 _is = operator.is_
-_INSTALLED = tuple(
-    {
-        os.path.join(sysconfig.get_path(p), "")
-        for p in ("stdlib", "platstdlib", "purelib", "platlib")
-    }
-)
-
-
-@functools.cache
-def is_installed(filename: str) -> bool:
-    """Whether a file is not the user's own: of Bevel, the standard library or a package."""
-    return is_internal(filename) or filename.startswith(_INSTALLED)
 
 
 class _Names(NamedTuple):
@@ -125,14 +111,13 @@ class Outside:
             known = any(cell is c for c, _ in self.cells)
             if _is_watched(inner[-1]) and name not in names.written and not known:
                 self.cells.append((cell, name))
-        if not is_installed(code.co_filename):
+        if is_users(fun):
             watched = found.setdefault(id(fun.__globals__), (fun.__globals__, []))[1]
             for name in sorted(names.read - names.written - cells.keys()):
                 if name not in fun.__globals__:
                     continue
                 x = fun.__globals__[name]
-                own = isinstance(x, types.FunctionType) and not is_installed(x.__code__.co_filename)
-                if (_is_watched(x) or own) and name not in watched:
+                if (_is_watched(x) or is_users(x)) and name not in watched:
                     watched.append(name)
                 inner.append(x)
             if not watched:

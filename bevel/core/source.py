@@ -126,6 +126,9 @@ Spot = tuple[CodeType, int]
 """An instruction of the user's: quick to note, for what may never be reported (`source_of`)."""
 
 
+Span = tuple[int | None, int | None, int | None, int | None]
+
+
 def user_spot(above: int = 0) -> Spot | None:
     """The user's instruction that is running now: not in the caller, nor in so many above it."""
     try:
@@ -146,8 +149,13 @@ def source_of(spot: Spot | None) -> Source | None:
     if spot is None:
         return None
     code, at = spot
-    positions = next(itertools.islice(code.co_positions(), at // 2, None), (None,))
-    return Source(code.co_filename, positions[0] or code.co_firstlineno, code.co_name)
+    line = position(code, at)[0] or code.co_firstlineno
+    return Source(code.co_filename, line, code.co_name)
+
+
+def position(code: CodeType, at: int) -> Span:
+    """First and last line, first and last column of an instruction; None for what is not known."""
+    return next(itertools.islice(code.co_positions(), at // 2, None), (None,) * 4)
 
 
 def where(source: Source | None) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import copy
 import functools
-import itertools
 import linecache
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,6 @@ from bevel.core import source
 from bevel.core.handle import Handle
 
 Shape = tuple[int, ...]
-Span = tuple[int | None, int | None, int | None, int | None]
 
 _KINDS = (ast.BinOp, ast.AugAssign, ast.Compare, ast.Call, ast.Subscript)
 _WIDEST = 40
@@ -60,13 +58,13 @@ _SHARED = (ast.Add, ast.Mult, ast.BitAnd, ast.BitOr, ast.BitXor, ast.Eq, ast.Not
 
 
 @functools.lru_cache(maxsize=8)
-def _expressions(lines: tuple[str, ...]) -> dict[Span, Any]:
+def _expressions(lines: tuple[str, ...]) -> dict[source.Span, Any]:
     """The operations of a file by the positions that the compiler gives their instructions."""
     try:
         tree = ast.parse("".join(lines))
     except (SyntaxError, ValueError):
         return {}
-    found: dict[Span, Any] = {}
+    found: dict[source.Span, Any] = {}
     for node in ast.walk(tree):
         if isinstance(node, _KINDS):
             found[node.lineno, node.end_lineno, node.col_offset, node.end_col_offset] = node
@@ -80,10 +78,9 @@ def _expressions(lines: tuple[str, ...]) -> dict[Span, Any]:
 
 def _running(frame: FrameType) -> Any:
     """The operation that a frame is waiting for, as a tree; None if there is no source."""
-    spans = frame.f_code.co_positions()
-    span = next(itertools.islice(spans, frame.f_lasti // 2, None), None)
+    span = source.position(frame.f_code, frame.f_lasti)
     lines = tuple(linecache.getlines(frame.f_code.co_filename, frame.f_globals))
-    return _expressions(lines).get(span) if span and lines else None
+    return _expressions(lines).get(span) if lines else None
 
 
 def _entered(frame: FrameType) -> FrameType | None:
